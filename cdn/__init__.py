@@ -1,0 +1,1 @@
+"""Sources and seeders: reading origins through scheme plugins."""

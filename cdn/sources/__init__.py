@@ -1,0 +1,1 @@
+"""Resource clients, one per URL scheme."""

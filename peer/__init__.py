@@ -1,0 +1,1 @@
+"""What runs on every machine: daemon, local API, command line."""

@@ -1,0 +1,1 @@
+"""The dragonet command."""

@@ -1,0 +1,1 @@
+"""The control plane: leases, tasks, parent placement, origin grants."""

@@ -1,0 +1,361 @@
+"""Every message of dragonet's protocols, on one page. MessagePack on the wire, JSON on request.
+
+Control protocol (host to scheduler, HTTP/1.1; hosts call, the scheduler never does):
+
+* ``PUT /v1/hosts/{host}``             HostLease -> LeaseGranted; renewed every ``ttl / 3`` seconds
+* ``GET /v1/hosts/{host}/assignments`` a stream of frames, each one Assignment, until either side hangs up
+* ``POST /v1/hosts/{host}/reports``    Reports -> ReportsTaken
+* ``DELETE /v1/hosts/{host}``          the lease is given up
+
+Data protocol (host to host, HTTP/1.1):
+
+* ``GET /v1/tasks/{task}/pieces/{number}``  the bytes
+* ``GET /v1/tasks/{task}/availability``     a stream of frames, each one AvailabilityEvent
+
+A frame is a 4-byte big-endian length and so many bytes of MessagePack (``shared.http.frames``).
+Unknown fields are ignored, so fields may be added; a message whose ``version`` is not
+``PROTOCOL_VERSION`` is refused in words. Task ids are 64 hex digits; times and durations are seconds,
+lengths and rates bytes and bytes per second; digests are 32 bytes of BLAKE3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.errors import Fault, InvalidRequest
+from shared.task.identity import TaskSpec
+
+PROTOCOL_VERSION = 1
+VERSION_HEADER = "Dragonet-Version"
+"""On piece requests and answers: the task's content version (TaskMeta.version), so versions never mix."""
+
+MSGPACK = "application/vnd.msgpack"
+
+Role = Literal["peer", "seeder"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """Base of all messages."""
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+class TaskMeta(Message, frozen=True, tag="meta"):
+    """What reading the origin told about a task.
+
+    ``version`` changes whenever the content may have changed; pieces of two versions are never mixed.
+    ``length`` is None until it is known. ``etag`` and ``last_modified`` are the origin's own words.
+    """
+
+    version: str
+    piece_length: int
+    length: int | None = None
+    etag: str = ""
+    last_modified: str = ""
+    content_type: str = ""
+
+
+class Failure(Message, frozen=True, tag="failure"):
+    """Why a source read failed, for everyone who waits: the origin's status, one sentence, whose fault."""
+
+    words: str
+    status: int | None = None
+    retry_after: float | None = None
+    fault: Fault = "origin"
+
+
+class Parent(Message, frozen=True, tag="parent"):
+    """A host to fetch pieces from.
+
+    ``complete``: it held everything when assigned. ``stripe`` (index, count): the child takes pieces
+    with ``number % count == index`` from this parent first, so that first copies are disjoint.
+    """
+
+    host: str
+    address: str
+    role: Role = "peer"
+    complete: bool = False
+    stripe: tuple[int, int] | None = None
+
+
+class HostLease(Message, frozen=True, tag="lease"):
+    """A host announces or renews its presence. ``instance`` is new at every process start."""
+
+    host: str
+    instance: str
+    role: Role
+    address: str
+    version: int = PROTOCOL_VERSION
+    location: str = ""
+    upload_slots: int = 8
+    uploads: int = 0
+    draining: bool = False
+
+
+class LeaseGranted(Message, frozen=True, tag="lease_granted"):
+    """``known`` is False when the scheduler knows nothing of what the host holds: it must report all."""
+
+    scheduler: str
+    ttl: float
+    known: bool
+    version: int = PROTOCOL_VERSION
+
+
+# --- reports: host to scheduler -----------------------------------------------------------------
+
+
+class PeerRegistered(Message, frozen=True, tag="registered"):
+    """The host wants this content. ``may_read``: it could go back to source itself; ``cluster_only``:
+    the origin is not to be read on its account."""
+
+    task: str
+    spec: TaskSpec
+    may_read: bool = True
+    cluster_only: bool = False
+
+
+class PeerHolding(Message, frozen=True, tag="holding"):
+    """All that the host holds of a task (after registering, and after the scheduler forgot)."""
+
+    task: str
+    spec: TaskSpec
+    meta: TaskMeta
+    held: bytes = b""
+    digests: dict[int, bytes] = {}
+    complete: bool = False
+
+
+class PiecesHeld(Message, frozen=True, tag="held"):
+    """Pieces newly held (received from parents and verified)."""
+
+    task: str
+    version: str
+    pieces: list[int]
+
+
+class SourceOpened(Message, frozen=True, tag="source_opened"):
+    """The origin answered: this is the content's metadata. A new ``meta.version`` ends the old version."""
+
+    task: str
+    grant: str
+    meta: TaskMeta
+
+
+class SourcePieces(Message, frozen=True, tag="source_pieces"):
+    """Pieces read at the origin, held by the reader from now on, with their digests."""
+
+    task: str
+    grant: str
+    version: str
+    digests: dict[int, bytes]
+
+
+class SourceProgress(Message, frozen=True, tag="source_progress"):
+    """Bytes received from the origin so far under this grant: the read is alive, however slow."""
+
+    task: str
+    grant: str
+    received: int
+
+
+class SourceFinished(Message, frozen=True, tag="source_finished"):
+    """The origin was read to its end: ``meta.length`` is final."""
+
+    task: str
+    grant: str
+    meta: TaskMeta
+
+
+class SourceFailed(Message, frozen=True, tag="source_failed"):
+    """The read failed for good."""
+
+    task: str
+    grant: str
+    failure: Failure
+
+
+class ParentFailed(Message, frozen=True, tag="parent_failed"):
+    """A parent gave no piece, or a wrong one. ``reason`` is TransferError.reason."""
+
+    task: str
+    parent: str
+    reason: str
+
+
+class ParentsWanted(Message, frozen=True, tag="parents_wanted"):
+    """The host is short of parents that have pieces it lacks."""
+
+    task: str
+
+
+class PeerFinished(Message, frozen=True, tag="finished"):
+    """The host holds the whole task, verified."""
+
+    task: str
+    version: str
+
+
+class PeerLeft(Message, frozen=True, tag="left"):
+    """The host no longer wants the task; it still holds and serves the pieces it has."""
+
+    task: str
+
+
+class TaskRemoved(Message, frozen=True, tag="removed"):
+    """The host no longer holds anything of the task (evicted, removed, or the wrong version)."""
+
+    task: str
+
+
+Report = (
+    PeerRegistered
+    | PeerHolding
+    | PiecesHeld
+    | SourceOpened
+    | SourcePieces
+    | SourceProgress
+    | SourceFinished
+    | SourceFailed
+    | ParentFailed
+    | ParentsWanted
+    | PeerFinished
+    | PeerLeft
+    | TaskRemoved
+)
+
+
+class Reports(Message, frozen=True, tag="reports"):
+    """A batch of reports, in the order in which things happened."""
+
+    instance: str
+    items: list[Report]
+    version: int = PROTOCOL_VERSION
+
+
+class ReportsTaken(Message, frozen=True, tag="reports_taken"):
+    """``known`` False: the scheduler has no lease for this instance; renew it and report all again."""
+
+    known: bool
+    version: int = PROTOCOL_VERSION
+
+
+# --- assignments: scheduler to host -------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """The first frame of an assignment stream."""
+
+    scheduler: str
+    version: int = PROTOCOL_VERSION
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """Nothing new; the stream is alive. Also sent on availability streams."""
+
+
+class TaskDescribed(Message, frozen=True, tag="described"):
+    """The task's metadata, when first known and whenever it changes."""
+
+    task: str
+    meta: TaskMeta
+
+
+class PieceDigests(Message, frozen=True, tag="digests"):
+    """Digests of pieces that were read at the origin."""
+
+    task: str
+    version: str
+    digests: dict[int, bytes]
+
+
+class ParentsAssigned(Message, frozen=True, tag="parents"):
+    """The whole list of parents for this task, best first; it replaces the one before."""
+
+    task: str
+    parents: list[Parent]
+
+
+class SourceGranted(Message, frozen=True, tag="source_granted"):
+    """Go back to source. ``pieces``: the (first, count) runs to read; None: all that the host lacks.
+
+    ``meta`` and ``digests`` are what the cluster knows already.
+    """
+
+    task: str
+    grant: str
+    spec: TaskSpec
+    meta: TaskMeta | None = None
+    pieces: list[tuple[int, int]] | None = None
+    digests: dict[int, bytes] = {}
+
+
+class SourceRevoked(Message, frozen=True, tag="source_revoked"):
+    """Stop reading under this grant; another host does."""
+
+    task: str
+    grant: str
+
+
+class TaskFailed(Message, frozen=True, tag="failed"):
+    """The task cannot be had now; whoever waits for it is to be told."""
+
+    task: str
+    failure: Failure
+
+
+Assignment = (
+    Welcome
+    | Beat
+    | TaskDescribed
+    | PieceDigests
+    | ParentsAssigned
+    | SourceGranted
+    | SourceRevoked
+    | TaskFailed
+)
+
+
+# --- availability: parent to child --------------------------------------------------------------
+
+
+class Availability(Message, frozen=True, tag="availability"):
+    """The first frame: the version that is held here, and which pieces."""
+
+    version: str
+    held: bytes
+
+
+class PiecesAdded(Message, frozen=True, tag="added"):
+    """Pieces newly held."""
+
+    pieces: list[int]
+
+
+class AvailabilityEnded(Message, frozen=True, tag="ended"):
+    """The last frame: the task is gone or has a new version here."""
+
+
+AvailabilityEvent = Availability | PiecesAdded | AvailabilityEnded | Beat
+
+
+# --- codecs -------------------------------------------------------------------------------------
+
+encode = msgspec.msgpack.Encoder().encode
+decode_lease = msgspec.msgpack.Decoder(HostLease).decode
+decode_lease_granted = msgspec.msgpack.Decoder(LeaseGranted).decode
+decode_reports = msgspec.msgpack.Decoder(Reports).decode
+decode_reports_taken = msgspec.msgpack.Decoder(ReportsTaken).decode
+decode_assignment = msgspec.msgpack.Decoder(Assignment).decode
+decode_availability = msgspec.msgpack.Decoder(AvailabilityEvent).decode
+
+
+def check_version(version: int) -> None:
+    """Raises InvalidRequest, in words, when the other side speaks another protocol version."""
+    if version != PROTOCOL_VERSION:
+        raise InvalidRequest(
+            f"the other side speaks dragonet protocol {version}, this side {PROTOCOL_VERSION}: "
+            "run the same dragonet release on all hosts"
+        )

@@ -1,0 +1,1 @@
+"""Tasks and pieces on disk, in LMDB."""

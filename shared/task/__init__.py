@@ -1,0 +1,1 @@
+"""Tasks and pieces as pure values: identity, lengths, bitmaps, digests."""
