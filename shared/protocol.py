@@ -82,7 +82,10 @@ class Parent(Message, frozen=True, tag="parent"):
 
 
 class HostLease(Message, frozen=True, tag="lease"):
-    """A host announces or renews its presence. ``instance`` is new at every process start."""
+    """A host announces or renews its presence. ``instance`` is new at every process start.
+
+    ``resuming``: this process had a lease before, so a scheduler that does not know it was restarted.
+    """
 
     host: str
     instance: str
@@ -93,6 +96,7 @@ class HostLease(Message, frozen=True, tag="lease"):
     upload_slots: int = 8
     uploads: int = 0
     draining: bool = False
+    resuming: bool = False
 
 
 class LeaseGranted(Message, frozen=True, tag="lease_granted"):

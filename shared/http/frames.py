@@ -29,7 +29,9 @@ class FrameDecoder:
         while len(self._buffer) - start >= 4:
             length = int.from_bytes(self._buffer[start : start + 4], "big")
             if length > MAX_FRAME:
-                raise InvalidRequest(f"a frame of {length} bytes was announced; at most {MAX_FRAME} are allowed")
+                raise InvalidRequest(
+                    f"a frame of {length} bytes was announced; at most {MAX_FRAME} are allowed"
+                )
             if len(self._buffer) - start - 4 < length:
                 break
             payloads.append(bytes(self._buffer[start + 4 : start + 4 + length]))

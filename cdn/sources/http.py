@@ -1,0 +1,324 @@
+"""Sources behind http:// and https://.
+
+Every probe is a GET, since HEAD is refused or answered wrongly by too many origins; a body that is not
+wanted is not read. Redirections are followed here, hop by hop, so that each is held against the policy and
+no credential reaches a host that it was not given for.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+from cdn.config import SourceConfig
+from cdn.policy import SourcePolicy
+from cdn.sources.decoding import DECODABLE, DecodedBody
+from cdn.sources.interface import (
+    UNKNOWN_SOURCE_FILE_LENGTH,
+    ContentRange,
+    ExpireInfo,
+    RangeNotSatisfiable,
+    ResourceClient,
+    SourceCut,
+    SourceRequest,
+    SourceResponse,
+)
+from shared.errors import InvalidRequest, SourceError
+from shared.http.client import (
+    ClientStream,
+    HttpClient,
+    HttpConnectError,
+    HttpConnectionLost,
+    HttpError,
+)
+from shared.task.identity import NEUTRAL_HEADERS, normalize_url, redact_url
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.IGNORECASE)
+_MOVED_AWAY = frozenset({401, 403, 404, 410})
+"""Answers of a place that was redirected to which may mean no more than that the redirection has expired."""
+
+MAX_RETRY_AFTER = 3600.0
+
+
+class HttpSource(ResourceClient):
+    """One client for both schemes. ``client`` is closed by whoever made it."""
+
+    def __init__(
+        self,
+        client: HttpClient,
+        policy: SourcePolicy,
+        config: SourceConfig = SourceConfig(),  # noqa: B008 - frozen
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._config = config
+        self._clock = clock
+
+    async def get_content_length(self, request: SourceRequest) -> int:
+        """The length told for the whole source (or for the range, when one is asked for)."""
+        async with await self.download(request) as response:
+            return response.content_length if response.content_length >= 0 else UNKNOWN_SOURCE_FILE_LENGTH
+
+    async def is_support_range(self, request: SourceRequest) -> bool:
+        """True only when a range is answered with 206."""
+        wanted = request.range or (0, 0)
+        try:
+            async with await self.download(SourceRequest(request.url, request.headers, wanted)) as response:
+                return response.status == 206
+        except RangeNotSatisfiable:
+            return True
+
+    async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
+        """Asks conditionally; 304 or equal validators mean that nothing changed."""
+        conditions = {"if-none-match": info.etag, "if-modified-since": info.last_modified}
+        headers = {**request.headers, **{name: value for name, value in conditions.items() if value}}
+        try:
+            async with await self.download(SourceRequest(request.url, headers)) as response:
+                if info.etag or response.etag:
+                    return response.etag != info.etag
+                return response.last_modified != info.last_modified
+        except SourceError:
+            return False  # 304, or a source in trouble: what is there stays good
+
+    async def get_last_modified(self, request: SourceRequest) -> int:
+        """From the Last-Modified field."""
+        async with await self.download(request) as response:
+            try:
+                moment = parsedate_to_datetime(response.last_modified)
+            except ValueError:
+                return -1
+            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+    async def download(self, request: SourceRequest) -> SourceResponse:
+        """Follows redirections; 200 and 206 are answers, everything else is a SourceError with its status."""
+        start = request.resolved_url or request.url
+        stream, url = await self._follow(request, start)
+        if start != request.url and stream.status in _MOVED_AWAY:
+            await stream.aclose()
+            stream, url = await self._follow(request, request.url)
+        try:
+            return self._response(request, stream, url)
+        except BaseException:
+            await stream.aclose()
+            raise
+
+    async def _follow(self, request: SourceRequest, url: str) -> tuple[ClientStream, str]:
+        for _ in range(self._config.redirects + 1):
+            self._policy.check_url(url)
+            stream = await self._get(request, url)
+            location = stream.headers.get("location", "")
+            if stream.status not in _REDIRECTS or not location:
+                return stream, url
+            await stream.aclose()
+            url = next_hop(request, url, location)
+        raise SourceError(
+            f"{redact_url(request.url)} redirects more than {self._config.redirects} times "
+            "(source.redirects)",
+            origin_status=stream.status,
+        )
+
+    async def _get(self, request: SourceRequest, url: str) -> ClientStream:
+        headers = hop_headers(request, url)
+        headers["accept-encoding"] = "identity"
+        if request.range is not None:
+            first, last = request.range
+            headers["range"] = f"bytes={first}-{'' if last is None else last}"
+            if request.if_range:
+                headers["if-range"] = request.if_range
+        try:
+            return await self._client.open(
+                "GET",
+                url,
+                headers=headers,
+                timeout=self._config.header_timeout,
+                read_timeout=self._config.idle_timeout,
+            )
+        except HttpConnectError as error:
+            raise SourceError(f"the origin cannot be reached: {error}", fault="reader") from error
+        except HttpConnectionLost as error:
+            raise SourceCut(f"the origin gave no answer: {error}") from error
+        except HttpError as error:
+            raise SourceError(f"the origin gave no answer: {error}") from error
+        except InvalidRequest as error:
+            raise SourceError(str(error), fault="request") from error
+
+    def _response(self, request: SourceRequest, stream: ClientStream, url: str) -> SourceResponse:
+        headers = stream.headers
+        found = parse_content_range(headers.get("content-range", ""))
+        if stream.status == 416:
+            raise RangeNotSatisfiable(
+                f"{redact_url(url)} has no bytes in the range that was asked for",
+                total=found[1] if found is not None and found[0] is None else None,
+                etag=headers.get("etag", ""),
+                last_modified=headers.get("last-modified", ""),
+            )
+        if stream.status not in (200, 206):
+            raise self._refusal(stream, url)
+        coding = headers.get("content-encoding", "").strip().lower()
+        decoded = coding not in ("", "identity")
+        if decoded and coding not in DECODABLE:
+            raise SourceError(
+                f"{redact_url(url)} sends its content encoded as {coding!r}, which was not asked for",
+                origin_status=stream.status,
+            )
+        body = _Body(stream)
+        length = stream.content_length
+        return _HttpResponse(
+            DecodedBody(body, coding, self._config.decode_ratio) if decoded else body,
+            stream=None if decoded else stream,
+            status=stream.status,
+            headers=dict(headers.items()),
+            content_length=-1 if decoded or length is None else length,
+            range=_as_range(found) if stream.status == 206 else None,
+            etag=headers.get("etag", "").strip(),
+            last_modified=headers.get("last-modified", "").strip(),
+            content_type=headers.get("content-type", ""),
+            url=url,
+            decoded=decoded,
+            close=stream.aclose,
+        )
+
+    def _refusal(self, stream: ClientStream, url: str) -> SourceError:
+        status, shown = stream.status, redact_url(url)
+        words = {
+            401: "it needs credentials: give them with --header 'Authorization: …'",
+            403: "access is forbidden: check the credentials",
+            404: "there is no such content: check the URL",
+            410: "the content is gone",
+            429: "it asks for fewer requests: try again later",
+            503: "it is overloaded or down: try again later",
+        }.get(status, "the origin fails: try again later" if status >= 500 else "check the request")
+        return SourceError(
+            f"{shown} answered {status}: {words}",
+            origin_status=status,
+            retry_after=parse_retry_after(stream.headers.get("retry-after", ""), self._clock()),
+        )
+
+    def __repr__(self) -> str:
+        return f"<HttpSource through {self._client!r}>"
+
+
+class _Body:
+    """The bytes of an answer, foreign errors mapped."""
+
+    def __init__(self, stream: ClientStream) -> None:
+        self._chunks = stream.chunks()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except HttpError as error:
+            raise _broken(error) from error
+
+
+class _HttpResponse(SourceResponse):
+    """An answer whose plain body goes from the socket to the caller's buffer."""
+
+    def __init__(self, body: AsyncIterator[bytes], *, stream: ClientStream | None, **rest: object) -> None:
+        super().__init__(body, **rest)  # type: ignore[arg-type]  # passed through as they are
+        self._stream = stream
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        if self._stream is None:
+            return await super().receive_into(buffer)
+        try:
+            return await self._stream.receive_into(buffer)
+        except HttpError as error:
+            raise _broken(error) from error
+
+
+def _broken(error: HttpError) -> SourceError:
+    kind = SourceCut if isinstance(error, HttpConnectionLost) else SourceError
+    return kind(f"the origin's answer broke off: {error}")
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+def hop_headers(request: SourceRequest, url: str) -> dict[str, str]:
+    """The caller's headers as the place at ``url`` may see them: elsewhere go only the neutral ones."""
+    same = _authority(url) == _authority(request.url) or _upgraded(request.url, url)
+    return {
+        name.lower(): value
+        for name, value in request.headers.items()
+        if same or name.lower() in NEUTRAL_HEADERS
+    }
+
+
+def next_hop(request: SourceRequest, url: str, location: str) -> str:
+    """Where a redirection of ``url`` leads. Raises SourceError when it may not be followed."""
+    try:
+        # Header values were read as Latin-1; what is not ASCII is meant as UTF-8. Credentials that the
+        # redirection itself holds are not used.
+        target, _ = normalize_url(urljoin(url, location.encode("latin-1").decode()))
+    except (InvalidRequest, ValueError) as error:
+        raise SourceError(f"{redact_url(url)} redirects to nowhere: {error}") from error
+    scheme = urlsplit(target).scheme
+    if scheme not in ("http", "https"):
+        raise SourceError(f"{redact_url(url)} redirects to {scheme}://, which is not followed")
+    if urlsplit(url).scheme == "https" and scheme == "http" and _private(request.headers):
+        raise SourceError(
+            f"{redact_url(url)} redirects from https to http, which is not followed with credentials"
+        )
+    return target
+
+
+def parse_content_range(value: str) -> tuple[tuple[int, int] | None, int | None] | None:
+    """Content-Range (RFC 9110 §14.4) as ((first, last) or None for ``*``, total or None); None: not valid."""
+    match = _CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return None
+    total = None if match[3] == "*" else int(match[3])
+    if match[1] is None:
+        return (None, total) if total is not None else None
+    first, last = int(match[1]), int(match[2])
+    if last < first or (total is not None and last >= total):
+        return None
+    return (first, last), total
+
+
+def parse_retry_after(value: str, now: float) -> float | None:
+    """Retry-After (RFC 9110 §10.2.3) in seconds from ``now`` (Unix time), at most an hour."""
+    value = value.strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _as_range(found: tuple[tuple[int, int] | None, int | None] | None) -> ContentRange | None:
+    if found is None or found[0] is None:
+        return None
+    return ContentRange(found[0][0], found[0][1], found[1])
+
+
+def _private(headers: Mapping[str, str]) -> bool:
+    return any(name.lower() not in NEUTRAL_HEADERS for name in headers)
+
+
+def _authority(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _upgraded(before: str, after: str) -> bool:
+    """Whether ``after`` is the same host by https that ``before`` names by http, both on default ports."""
+    return _authority(before) == ("http", _authority(after)[1], 80) and _authority(after)[::2] == (
+        "https",
+        443,
+    )

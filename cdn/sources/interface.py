@@ -1,0 +1,203 @@
+"""What a source of content is: the interface that every scheme implements.
+
+Names and meaning as in Dragonfly's ``source.ResourceClient``, made asynchronous.
+
+Errors of a source::
+
+    SourceError (shared.errors)
+    ├── RangeNotSatisfiable   the source holds no byte of the range that was asked for (416)
+    └── SourceCut             the answer ended before it was whole: asking again from there may help
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from shared.errors import SourceError
+from shared.task.identity import redact_url
+
+UNKNOWN_SOURCE_FILE_LENGTH = -2
+"""What ``get_content_length`` gives when the source does not tell."""
+
+
+class RangeNotSatisfiable(SourceError):
+    """No byte of the asked range exists. ``total`` is the source's length where it told it."""
+
+    status = 416
+
+    def __init__(
+        self, message: str, *, total: int | None = None, etag: str = "", last_modified: str = ""
+    ) -> None:
+        super().__init__(message, origin_status=416, fault="request")
+        self.total = total
+        self.etag = etag
+        self.last_modified = last_modified
+
+
+class SourceCut(SourceError):
+    """The answer ended before it was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireInfo:
+    """What tells one version of a source from another; "" where the source gives none."""
+
+    last_modified: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """What is asked of a source.
+
+    ``headers`` (lower-case names) include the caller's private ones: they go to the origin only.
+    ``range`` is (first, last) in bytes, both inclusive, last None for "to the end". ``if_range`` is the
+    strong ETag of the version that the range belongs to: a source that has another version and
+    understands this answers with the whole content. ``resolved_url`` is where an earlier answer to the
+    same URL came from, so that all ranges of one content are asked of the same place.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    range: tuple[int, int | None] | None = None
+    if_range: str = ""
+    resolved_url: str = ""
+
+    def __repr__(self) -> str:
+        return f"<SourceRequest {redact_url(self.url)} range={self.range}>"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """Which bytes an answer holds: first and last (inclusive) of ``total`` (None: unknown)."""
+
+    first: int
+    last: int
+    total: int | None
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+async def _nothing() -> None:
+    return None
+
+
+class SourceResponse:
+    """An answer that is being read; close it, or use it as an async context manager.
+
+    ``status`` 200 is the whole content, 206 the part ``range``. ``content_length`` is -1 when unknown.
+    ``decoded``: the bytes given are not those on the wire, but what a content coding stood for.
+    """
+
+    def __init__(
+        self,
+        body: AsyncIterable[bytes] | bytes = b"",
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        content_length: int = -1,
+        range: ContentRange | None = None,  # noqa: A002 - the word of the field
+        etag: str = "",
+        last_modified: str = "",
+        content_type: str = "",
+        url: str = "",
+        decoded: bool = False,
+        close: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        self.status = status
+        self.headers = dict(headers or {})
+        self.content_length = len(body) if isinstance(body, bytes) else content_length
+        self.range = range
+        self.etag = etag
+        self.last_modified = last_modified
+        self.content_type = content_type
+        self.url = url
+        self.decoded = decoded
+        self._body: AsyncIterator[bytes] = _once(body) if isinstance(body, bytes) else aiter(body)
+        self._spare = memoryview(b"")
+        self._close = close
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Put up to ``len(buffer)`` further bytes into ``buffer``; gives their number, 0 at the end.
+
+        Raises SourceError; SourceCut when the rest may be had by asking again.
+        """
+        while not self._spare:
+            try:
+                self._spare = memoryview(await anext(self._body))
+            except StopAsyncIteration:
+                return 0
+        count = min(len(buffer), len(self._spare))
+        buffer[:count] = self._spare[:count]
+        self._spare = self._spare[count:]
+        return count
+
+    async def aclose(self) -> None:
+        """Let go of the connection or file behind the answer."""
+        await self._close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<SourceResponse {self.status} of {redact_url(self.url)}, {self.content_length} bytes>"
+
+
+class _Once:
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body or None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body, self._body = self._body, None
+        if body is None:
+            raise StopAsyncIteration
+        return body
+
+
+def _once(body: bytes) -> AsyncIterator[bytes]:
+    return _Once(body)
+
+
+class ResourceClient(ABC):
+    """Reads the sources of one scheme. Stateless between calls; safe for many tasks at once."""
+
+    @abstractmethod
+    async def get_content_length(self, request: SourceRequest) -> int:
+        """The length in bytes, or ``UNKNOWN_SOURCE_FILE_LENGTH``. Raises SourceError."""
+
+    @abstractmethod
+    async def is_support_range(self, request: SourceRequest) -> bool:
+        """Whether parts of the source can be asked for. Raises SourceError."""
+
+    @abstractmethod
+    async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
+        """Whether the source is another version than ``info`` tells. An error counts as not expired, so
+        that a source in trouble is not asked for everything again."""
+
+    @abstractmethod
+    async def download(self, request: SourceRequest) -> SourceResponse:
+        """Begin to read; status 200 or 206. Raises SourceError for everything else, RangeNotSatisfiable
+        when the source holds no byte of the range."""
+
+    @abstractmethod
+    async def get_last_modified(self, request: SourceRequest) -> int:
+        """Milliseconds since 1970 of the last change, -1 when unknown."""
+
+    async def list(self, request: SourceRequest) -> list[str]:
+        """URLs of what lies below a URL, for sources that have folders."""
+        raise SourceError(
+            f"sources such as {redact_url(request.url)} cannot be listed: name one file", fault="request"
+        )

@@ -1,0 +1,7 @@
+"""``python -m peer.cli``."""
+
+import sys
+
+from peer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,117 @@
+"""From a caller's order to a fetch, for the local API and for the one-shot peer alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from peer.orders import (
+    DownloadDone,
+    DownloadEvent,
+    DownloadFailed,
+    DownloadOrder,
+    DownloadProgress,
+    TaskQuery,
+    TaskView,
+)
+from shared.errors import DragonetError, InvalidRequest, SourceError, TaskNotFound
+from shared.store import StoredTask
+from shared.swarm.fetch import FetchOrder, FetchProgress, fetch
+from shared.swarm.host import Host
+from shared.task.digest import parse_content_digest
+from shared.task.identity import make_spec, redact_url
+from shared.task.pieces import PieceLayout
+
+
+def fetch_order(order: DownloadOrder, output: int | None) -> FetchOrder:
+    """The order, checked. Raises InvalidRequest."""
+    spec, private = make_spec(
+        order.url,
+        headers=order.headers,
+        tag=order.tag,
+        application=order.application,
+        byte_range=order.range,
+        filtered=order.filtered,
+    )
+    if order.timeout is not None and order.timeout <= 0:
+        raise InvalidRequest("the timeout must be more than 0 seconds")
+    if order.limit < 0:
+        raise InvalidRequest("the rate limit must not be negative")
+    return FetchOrder(
+        spec=spec,
+        private_headers=private,
+        digest=parse_content_digest(order.digest) if order.digest else None,
+        output=output,
+        cluster_only=order.no_origin,
+        limit=order.limit,
+        timeout=order.timeout,
+        hash_content=order.hash_content,
+    )
+
+
+async def download(
+    host: Host, order: DownloadOrder, output: int | None, on_event: Callable[[DownloadProgress], None]
+) -> DownloadDone:
+    """Carry an order out. Raises DragonetError."""
+
+    def progress(p: FetchProgress) -> None:
+        on_event(DownloadProgress(p.length, p.done, p.bytes, p.parents))
+
+    done = await fetch(host, fetch_order(order, output), progress)
+    return DownloadDone(done.task_id, done.length, done.sha256, done.seconds, done.bytes)
+
+
+def failed(error: DragonetError) -> DownloadEvent:
+    """The error as the stream's last event."""
+    origin_status = error.origin_status if isinstance(error, SourceError) else None
+    return DownloadFailed(str(error), error.status, origin_status)
+
+
+def task_id_of(query: TaskQuery) -> str:
+    """The task that a request belongs to. Raises InvalidRequest."""
+    if re.fullmatch(r"[0-9a-fA-F]{64}", query.url):
+        return query.url.lower()
+    spec, _ = make_spec(
+        query.url,
+        headers=query.headers,
+        tag=query.tag,
+        application=query.application,
+        byte_range=query.range,
+        filtered=query.filtered,
+    )
+    return spec.task_id
+
+
+def view(host: Host, task: StoredTask) -> TaskView:
+    """A stored task as people see it."""
+    meta = task.meta
+    layout = None if meta.length is None else PieceLayout(meta.length, meta.piece_length)
+    state = "complete" if task.complete else "downloading" if task.task_id in host.sessions else "partial"
+    return TaskView(
+        task_id=task.task_id,
+        url=redact_url(task.spec.url),
+        state=state,
+        length=meta.length,
+        held=task.size,
+        pieces=0 if layout is None else layout.count,
+        pieces_held=len(task.held),
+        piece_length=meta.piece_length,
+        pinned=task.pinned,
+        durable=task.durable,
+        created=task.created,
+        accessed=task.accessed,
+        tag=task.spec.tag,
+        application=task.spec.application,
+        range=task.spec.range,
+        sha256=task.sha256,
+        etag=meta.etag,
+        last_modified=meta.last_modified,
+    )
+
+
+def view_of(host: Host, task_id: str) -> TaskView:
+    """Raises TaskNotFound."""
+    task = host.store.get(task_id)
+    if task is None:
+        raise TaskNotFound("this machine holds nothing of that content: `dragonet ls` shows what it holds")
+    return view(host, task)

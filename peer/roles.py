@@ -1,0 +1,202 @@
+"""The roles: each puts its parts together, serves, and ends in good order.
+
+A seeder and a peer are the same host with another role; the peer has the local API and the gateway too.
+``up`` runs a scheduler and one host that is seeder and peer at once: one store, nothing moved twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from cdn.reader import SourceReader
+from peer.address import advertised_address
+from peer.config import Config, local_url
+from peer.local_api import LocalApi
+from scheduler.service import SchedulerService
+from shared.errors import ConfigError
+from shared.http.client import HttpClient
+from shared.http.router import Router
+from shared.protocol import Role
+from shared.service import Service, run_process
+from shared.store import Store
+from shared.swarm.host import Host, HostIdentity
+from shared.swarm.link import SchedulerLink
+from shared.swarm.metrics import SwarmMetrics
+
+log = structlog.get_logger()
+
+
+async def run_scheduler(config: Config) -> None:
+    """``dragonet scheduler``: until a signal ends it."""
+
+    async def main(
+        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with _service("scheduler", config) as service:
+            await service.listen(config.scheduler.listen)
+            await _serve_scheduler(config, service, stopping, task_status)
+
+    await run_process(main)
+
+
+async def run_seeder(config: Config) -> None:
+    """``dragonet seeder``: until a signal ends it."""
+
+    async def main(
+        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with _service("seeder", config) as service:
+            address = await service.listen(config.seeder.listen)
+            async with _host(config, service, "seeder", "seeder", address):
+                await service.run(stopping, task_status=task_status)
+
+    await run_process(main)
+
+
+async def run_peer(config: Config) -> None:
+    """``dragonet peer``: until a signal ends it."""
+
+    async def main(
+        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with _service("peer", config) as service:
+            address = await service.listen(config.peer.listen)
+            await service.listen(config.peer.gateway, _gateway(service))
+            async with _host(config, service, "peer", "peer", address) as host:
+                await _local_api(config, service, host)
+                await service.run(stopping, task_status=task_status)
+
+    await run_process(main)
+
+
+async def run_up(config: Config) -> None:
+    """``dragonet up``: scheduler, seeder and peer in one process, until a signal ends it."""
+
+    async def main(
+        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            control = await stack.enter_async_context(_service("scheduler", config))
+            bound = await control.listen(config.scheduler.listen)
+            service = await stack.enter_async_context(_service("peer", config))
+            address = await service.listen(config.peer.listen)
+            await service.listen(config.peer.gateway, _gateway(service))
+            own = msgspec.structs.replace(config.host, scheduler=local_url(bound))
+            own_config = msgspec.structs.replace(config, host=own)
+            scheduler_stopping = trio.Event()
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            await nursery.start(_serve_scheduler_task, config, control, scheduler_stopping)
+            async with _host(own_config, service, "seeder", "peer", address) as host:
+                await _local_api(config, service, host)
+                await service.run(stopping, task_status=task_status)
+            scheduler_stopping.set()
+
+    await run_process(main)
+
+
+# --- parts -------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _service(name: str, config: Config) -> AsyncIterator[Service]:
+    async with Service(name, limits=config.server, grace=config.server.grace) as service:
+        yield service
+
+
+async def _serve_scheduler(
+    config: Config, service: Service, stopping: trio.Event, task_status: trio.TaskStatus[None]
+) -> None:
+    scheduler = SchedulerService(config.scheduler, service.registry)
+    scheduler.routes(service.router)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scheduler.run)
+        await service.run(stopping, task_status=task_status)
+        nursery.cancel_scope.cancel()
+
+
+async def _serve_scheduler_task(
+    config: Config,
+    service: Service,
+    stopping: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await _serve_scheduler(config, service, stopping, task_status)
+
+
+@asynccontextmanager
+async def _host(
+    config: Config, service: Service, role: Role, folder: str, address: str
+) -> AsyncIterator[Host]:
+    """A running host; it gives up its lease and closes its store at the end of the context."""
+    data_dir = config.host.data_dir / folder
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(Store.open(data_dir, config.store))
+        reader = await stack.enter_async_context(SourceReader.open(config.source, service.registry))
+        identity = HostIdentity(
+            id=await trio.to_thread.run_sync(host_id, data_dir),
+            role=role,
+            address=advertised_address(address, config.host.advertise, config.host.scheduler),
+            location=config.host.location,
+        )
+        host = Host(identity, store, reader, config.swarm, SwarmMetrics(service.registry))
+        host.add_routes(service.router)
+        client = await stack.enter_async_context(HttpClient())
+        link = SchedulerLink(config.host.scheduler, client, host, _readiness(service))
+
+        async def drain() -> None:
+            host.draining = True
+            link.renew()
+
+        service.on_stopping.append(drain)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await nursery.start(host.run, link)
+        try:
+            yield host
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def _readiness(service: Service) -> Callable[[str | None], None]:
+    service.readiness.wait_for("scheduler", "connecting to the scheduler")
+
+    def changed(reason: str | None) -> None:
+        if reason is None:
+            service.readiness.done("scheduler")
+        else:
+            service.readiness.wait_for("scheduler", reason)
+
+    return changed
+
+
+async def _local_api(config: Config, service: Service, host: Host) -> None:
+    router = service.new_router()
+    LocalApi(host).add_routes(router)
+    await service.listen_unix(config.peer.socket, router)
+
+
+def _gateway(service: Service) -> Router:
+    """The gateway's listener: health and metrics; gateways mount their routes here."""
+    return service.new_router()
+
+
+def host_id(data_dir: Path) -> str:
+    """The id of the host whose data folder this is; made at the first start. Blocking; ConfigError."""
+    path = data_dir / "host-id"
+    try:
+        if path.exists():
+            text = path.read_text(encoding="ascii").strip()
+            if text and len(text) <= 64 and text.isalnum():
+                return text
+        made = secrets.token_hex(8)
+        path.write_text(made + "\n", encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"the host id in {path} cannot be read or written: {error}") from None
+    return made

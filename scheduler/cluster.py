@@ -1,0 +1,244 @@
+"""What the scheduler knows of the whole cluster, and the outbox for what it decides. Pure state.
+
+``reports`` changes it, ``sourcing`` and ``parenting`` draw conclusions from it, ``state`` puts them together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from scheduler.config import SchedulerConfig
+from scheduler.deadlines import Deadlines
+from scheduler.leases import Host, Leases
+from scheduler.tasks import Peer, PeerState, Task
+from shared.protocol import (
+    Assignment,
+    Failure,
+    Parent,
+    PieceDigests,
+    TaskDescribed,
+    TaskFailed,
+)
+from shared.task.identity import TaskSpec
+
+Decision = tuple[str, Assignment]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened so far, for the metrics."""
+
+    grants: int = 0
+    grants_adopted: int = 0
+    taken_back: int = 0
+    contradictions: int = 0
+    invalid: int = 0
+    failures: int = 0
+    reports: Counter[str] = field(default_factory=Counter)
+
+
+class Cluster:
+    """Hosts, tasks, and decisions not yet taken out."""
+
+    def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random) -> None:
+        self.config = config
+        self.rng = rng
+        self.started = now
+        self.resumed = False
+        self.leases = Leases(ttl=config.lease, stream_grace=config.stream_grace, max_hosts=config.max_hosts)
+        self.tasks: dict[str, Task] = {}
+        self.deadlines: Deadlines[str] = Deadlines()
+        self.children: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
+        self.unmet: set[str] = set()
+        self.tally = Tally()
+        self.touched: dict[str, None] = {}
+        self.revoked: set[str] = set()
+        self._outbox: list[Decision] = []
+        self._tasks_of: dict[str, set[str]] = {}
+        self._grant_prefix = f"{rng.getrandbits(48):012x}"
+        self._grant_number = 0
+
+    # --- decisions -----------------------------------------------------------------------------------
+
+    def send(self, host: str, assignment: Assignment) -> bool:
+        """Decide something for a host; False when it has no stream and will be told all once it has."""
+        present = self.leases.get(host)
+        if present is None or present.stream is None:
+            return False
+        self._outbox.append((host, assignment))
+        return True
+
+    def send_to_waiting(self, task: Task, assignment: Assignment, *, but: str = "") -> None:
+        """Decide the same for all who wait for the task."""
+        for host in task.waiting:
+            if host != but:
+                self.send(host, assignment)
+
+    def take_decisions(self) -> list[Decision]:
+        """What was decided since the last call, in order."""
+        decisions, self._outbox = self._outbox, []
+        self.revoked.clear()
+        return decisions
+
+    # --- hosts ---------------------------------------------------------------------------------------
+
+    def serving(self, host: str) -> bool:
+        """Whether the host may get new children."""
+        present = self.leases.get(host)
+        return present is not None and present.serving
+
+    def live_waiting(self, task: Task) -> list[Peer]:
+        """Those who wait for the task and can be helped now."""
+        return [peer for peer in task.waiting.values() if self._live(peer.host)]
+
+    def _live(self, host: str) -> bool:
+        present = self.leases.get(host)
+        return present is not None and present.live
+
+    def settling(self) -> float | None:
+        """Until when hosts may still report what they hold after a restart; None without evidence of one."""
+        return self.started + self.config.settle if self.resumed else None
+
+    # --- tasks ---------------------------------------------------------------------------------------
+
+    def task(self, task_id: str, spec: TaskSpec) -> Task | None:
+        """The task, begun if need be; None when there is no room for another."""
+        task = self.tasks.get(task_id)
+        if task is None:
+            if len(self.tasks) >= self.config.max_tasks and not self._make_room():
+                return None
+            task = Task(task_id, spec, corrupt_ban=self.config.corrupt_ban)
+            self.tasks[task_id] = task
+        return task
+
+    def touch(self, task: Task, *, review: bool = True) -> None:
+        """Have conclusions drawn for the task at the end of this event; ``review``: of origin reads too."""
+        task.review = task.review or review
+        self.touched[task.id] = None
+
+    def tasks_of(self, host: str) -> Iterator[tuple[Task, Peer]]:
+        """All tasks of which the host is a peer."""
+        for task_id in list(self._tasks_of.get(host, ())):
+            task = self.tasks.get(task_id)
+            if task is not None and (peer := task.peers.get(host)) is not None:
+                yield task, peer
+
+    def peer(self, task: Task, host: str) -> Peer:
+        """The host's part in the task, begun if need be."""
+        self._tasks_of.setdefault(host, set()).add(task.id)
+        task.members.add(host)
+        return task.peer(host)
+
+    def forget_host(self, host: str) -> None:
+        """Nothing is known of the host any more: it is gone, or another process took its name."""
+        for task, peer in self.tasks_of(host):
+            self.set_parents(peer, None)
+            task.remove_peer(host)
+            self.lost_parent(task, host)
+            self.touch(task)
+        for task_id in self._tasks_of.pop(host, ()):
+            task_of = self.tasks.get(task_id)
+            if task_of is None:
+                continue
+            task_of.members.discard(host)
+            task_of.accusations.forget(host)
+            for child in task_of.waiting.values():
+                child.blocks.pop(host, None)
+
+    def forget_task(self, task: Task) -> None:
+        """Drop a task."""
+        for peer in task.peers.values():
+            self.set_parents(peer, None)
+        for grant in task.grants.values():
+            self.reads[grant.host] -= 1
+        for host in task.members:
+            self._tasks_of.get(host, set()).discard(task.id)
+        self.tasks.pop(task.id, None)
+        self.deadlines.set(task.id, None)
+        self.touched.pop(task.id, None)
+        self.unmet.discard(task.id)
+
+    def _make_room(self) -> bool:
+        for task in self.tasks.values():
+            if not task.waiting and not task.grants:
+                self.forget_task(task)
+                return True
+        return False
+
+    # --- peers ---------------------------------------------------------------------------------------
+
+    def set_parents(self, peer: Peer, parents: tuple[Parent, ...] | None) -> None:
+        """Note the list that a peer has, and count the children of each parent."""
+        for parent in peer.parents or ():
+            self.children[parent.host] -= 1
+            if self.children[parent.host] <= 0:
+                del self.children[parent.host]
+        for parent in parents or ():
+            self.children[parent.host] += 1
+        peer.parents = parents
+
+    def lost_parent(self, task: Task, host: str) -> None:
+        """Those who have the host as a parent are to get others."""
+        for child in task.waiting.values():
+            if any(parent.host == host for parent in child.parents or ()):
+                task.dirty.add(child.host)
+
+    def gained_parent(self, task: Task, host: str) -> None:
+        """The host has become of use: those short of parents get it, and a few others, to spread load."""
+        wanted = self.config.parents
+        full = []
+        for child in task.waiting.values():
+            if child.host == host:
+                continue
+            if len(child.parents or ()) < wanted:
+                task.dirty.add(child.host)
+            else:
+                full.append(child.host)
+        task.dirty.update(self.rng.sample(full, min(wanted, len(full))))
+
+    def describe_to(self, task: Task, host: str) -> None:
+        """Tell a host all that is known of the content."""
+        if task.meta is None:
+            return
+        self.send(host, TaskDescribed(task.id, task.meta))
+        for digests in task.digests.batches():
+            self.send(host, PieceDigests(task.id, task.meta.version, digests))
+
+    def stop_waiting(self, task: Task, peer: Peer) -> None:
+        """The peer wants nothing more of the task."""
+        self.set_parents(peer, None)
+        task.stop_waiting(peer)
+        self.touch(task)
+
+    def refuse(self, task: Task, peer: Peer, failure: Failure) -> None:
+        """Tell a waiting peer that it waits in vain; one that does not hear us is told when it does."""
+        self.tally.failures += 1
+        told = self.send(peer.host, TaskFailed(task.id, failure))
+        self.set_parents(peer, None)
+        task.stop_waiting(peer, None if told else failure)
+        self.touched[task.id] = None
+
+    def tell_refused(self, task: Task, peer: Peer) -> None:
+        """A refused peer hears us again."""
+        if peer.state is PeerState.REFUSED and peer.failure is not None:
+            self.send(peer.host, TaskFailed(task.id, peer.failure))
+            task.stop_waiting(peer)
+
+    # --- grants --------------------------------------------------------------------------------------
+
+    def new_grant_id(self) -> str:
+        """A grant id that no other scheduler, and no earlier run of this one, gives out."""
+        self._grant_number += 1
+        return f"{self._grant_prefix}-{self._grant_number}"
+
+    def is_own_grant(self, grant_id: str) -> bool:
+        """Whether this run of the scheduler gave the grant out."""
+        return grant_id.startswith(self._grant_prefix)
+
+    def present(self, host: str) -> Host | None:
+        """The host, if it has a lease."""
+        return self.leases.get(host)

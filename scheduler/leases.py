@@ -1,0 +1,127 @@
+"""Which hosts are there. Pure: time is passed in.
+
+Rules:
+
+* A host is *present* while its lease runs; each renewal extends it by the lease's length.
+* A present host is *live* unless it has been without its assignment stream for ``stream_grace``: then it
+  is *lost* until the stream is back. What a lost host holds is remembered, but nobody is sent to it.
+* A lease of another instance is another process: what the one before held is forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scheduler.deadlines import Deadlines
+from scheduler.errors import TooManyHosts
+from shared.protocol import HostLease
+
+Change = Literal["expired", "lost"]
+
+
+@dataclass(slots=True)
+class Host:
+    """A present host. ``stream`` is the number of its open assignment stream, None without one."""
+
+    lease: HostLease
+    expires: float
+    lost_at: float | None
+    stream: int | None = None
+    live: bool = True
+    corrupt_reports: int = 0
+
+    @property
+    def serving(self) -> bool:
+        """Whether it may get new children."""
+        return self.live and not self.lease.draining
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it may be told to read an origin: it is serving, and it hears us."""
+        return self.serving and self.stream is not None
+
+
+class Leases:
+    """All present hosts; ``seeders`` are those of that role."""
+
+    def __init__(self, *, ttl: float, stream_grace: float, max_hosts: int) -> None:
+        self._ttl = ttl
+        self._grace = stream_grace
+        self._max = max_hosts
+        self._hosts: dict[str, Host] = {}
+        self.seeders: dict[str, Host] = {}
+        self._deadlines: Deadlines[str] = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def get(self, host: str) -> Host | None:
+        """The host, if it is present."""
+        return self._hosts.get(host)
+
+    def hosts(self) -> list[Host]:
+        """All present hosts, oldest first."""
+        return list(self._hosts.values())
+
+    def renew(self, lease: HostLease, now: float) -> HostLease | None:
+        """Begin or extend a lease; gives the one before of the same instance, None where there was none.
+
+        Another instance of the host must be removed first. Raises TooManyHosts.
+        """
+        host = self._hosts.get(lease.host)
+        if host is None:
+            if len(self._hosts) >= self._max:
+                raise TooManyHosts(
+                    f"this scheduler follows {self._max} hosts already: raise scheduler.max_hosts"
+                )
+            host = self._hosts[lease.host] = Host(lease, now + self._ttl, now + self._grace)
+            if lease.role == "seeder":
+                self.seeders[lease.host] = host
+            self._arm(lease.host)
+            return None
+        before, host.lease, host.expires = host.lease, lease, now + self._ttl
+        self._arm(lease.host)
+        return before
+
+    def remove(self, host: str) -> None:
+        """The lease is given up."""
+        self._hosts.pop(host, None)
+        self.seeders.pop(host, None)
+        self._deadlines.set(host, None)
+
+    def stream_opened(self, host: Host, stream: int) -> bool:
+        """The host's stream is there (a new one replaces the old); True when it had been lost."""
+        was_lost = not host.live
+        host.stream, host.lost_at, host.live = stream, None, True
+        self._arm(host.lease.host)
+        return was_lost
+
+    def stream_closed(self, host: Host, stream: int, now: float) -> None:
+        """A stream ended; nothing happens when a newer one has replaced it."""
+        if host.stream == stream:
+            host.stream, host.lost_at = None, now + self._grace
+            self._arm(host.lease.host)
+
+    def due(self, now: float) -> list[tuple[str, Change]]:
+        """What time did to hosts: an expired one is no longer present, a lost one is no longer live."""
+        changes: list[tuple[str, Change]] = []
+        for name in self._deadlines.pop_due(now):
+            host = self._hosts[name]
+            if host.expires <= now:
+                self.remove(name)
+                changes.append((name, "expired"))
+            else:
+                host.live, host.lost_at = False, None
+                self._arm(name)
+                changes.append((name, "lost"))
+        return changes
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`due` has something to tell next."""
+        return self._deadlines.next()
+
+    def _arm(self, name: str) -> None:
+        host = self._hosts[name]
+        lost_at = host.lost_at if host.lost_at is not None else host.expires
+        self._deadlines.set(name, min(host.expires, lost_at))

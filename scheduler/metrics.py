@@ -1,0 +1,63 @@
+"""Metrics of the scheduler: names, help texts and bounded labels, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from scheduler.state import Statistics
+
+PREFIX = "dragonet_scheduler"
+
+
+class SchedulerMetrics:
+    """What one scheduler counts. Numbers that its state knows are read from it at every scrape."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.decision_seconds = Histogram(
+            f"{PREFIX}_decision_seconds",
+            "Seconds from an event to all decisions that follow from it.",
+            buckets=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
+            registry=registry,
+        )
+        self.stream_overflows = Counter(
+            f"{PREFIX}_stream_overflows_total",
+            "Assignment streams closed because their host did not read fast enough.",
+            registry=registry,
+        )
+        self._statistics: Callable[[], Statistics] | None = None
+        registry.register(self)
+
+    def watch(self, statistics: Callable[[], Statistics]) -> None:
+        """Read the numbers of the state from here at every scrape."""
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at every scrape."""
+        if self._statistics is None:
+            return
+        now = self._statistics()
+        hosts = GaugeMetricFamily(f"{PREFIX}_hosts", "Hosts with a lease, by role.", labels=["role"])
+        hosts.add_metric(["peer"], now.peers)
+        hosts.add_metric(["seeder"], now.seeders)
+        yield hosts
+        yield GaugeMetricFamily(f"{PREFIX}_tasks", "Tasks that the scheduler knows.", now.tasks)
+        yield GaugeMetricFamily(f"{PREFIX}_waiting_peers", "Peers that wait for content.", now.waiting)
+        yield GaugeMetricFamily(f"{PREFIX}_grants_active", "Origin reads under way.", now.grants)
+        tally = now.tally
+        for name, text, value in (
+            ("grants", "Origin reads granted.", tally.grants),
+            ("grants_adopted", "Origin reads taken over after a restart.", tally.grants_adopted),
+            ("grants_taken_back", "Origin reads taken back from their host.", tally.taken_back),
+            ("refusals", "Peers told that their content cannot be had.", tally.failures),
+            ("reports_invalid", "Reports left out because they cannot be true.", tally.invalid),
+            ("digest_contradictions", "Digests that differ from known ones.", tally.contradictions),
+        ):
+            yield CounterMetricFamily(f"{PREFIX}_{name}", text, value)
+        reports = CounterMetricFamily(f"{PREFIX}_reports", "Reports taken, by type.", labels=["type"])
+        for name, count in tally.reports.items():
+            reports.add_metric([name], count)
+        yield reports

@@ -1,0 +1,152 @@
+"""The running scheduler: the pure state, the clock, the assignment streams, the routes.
+
+It holds no files: its knowledge is rebuilt from what hosts report. The listener belongs to the role shell.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from math import inf
+from time import perf_counter
+
+import structlog
+import trio
+from prometheus_client import CollectorRegistry
+
+from scheduler.api import SchedulerApi
+from scheduler.cluster import Decision
+from scheduler.config import SchedulerConfig
+from scheduler.hub import Hub, Subscription, as_frame, as_line
+from scheduler.metrics import SchedulerMetrics
+from scheduler.state import ClusterState, Statistics
+from shared.http.router import Router
+from shared.protocol import HostLease, LeaseGranted, Reports, ReportsTaken
+
+log = structlog.get_logger()
+
+
+class SchedulerService:
+    """One scheduler. Mount its routes, and run it in a nursery.
+
+    ``name`` tells hosts that a scheduler is another one than before; by default it is new for each start.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        registry: CollectorRegistry,
+        *,
+        name: str = "",
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.rng = rng or random.SystemRandom()
+        self.name = name or f"scheduler-{random.SystemRandom().getrandbits(64):016x}"
+        self.beat = config.beat
+        self.metrics = SchedulerMetrics(registry)
+        self.metrics.watch(self.statistics)
+        self._hub = Hub(limit=config.stream_queue)
+        self._state: ClusterState | None = None
+        self._woken = trio.Event()
+        self._sleeping_until = inf
+
+    @property
+    def state(self) -> ClusterState:
+        """What is known and decided. Its time begins with the first use, inside trio."""
+        if self._state is None:
+            self._state = ClusterState(self.config, now=trio.current_time(), rng=self.rng, name=self.name)
+        return self._state
+
+    def routes(self, router: Router) -> None:
+        """Mount the control protocol and the listings (see ``scheduler.api``)."""
+        SchedulerApi(self).add_routes(router)
+
+    def statistics(self) -> Statistics:
+        """Numbers of the state."""
+        return self.state.statistics()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what time alone brings, until cancelled; then all assignment streams are ended."""
+        state = self.state
+        task_status.started()
+        try:
+            while True:
+                self._woken = trio.Event()
+                due = state.next_deadline()
+                self._sleeping_until = inf if due is None else due
+                with trio.move_on_at(self._sleeping_until):
+                    await self._woken.wait()
+                if self._sleeping_until <= trio.current_time():
+                    self._tick()
+        finally:
+            self._sleeping_until = inf
+            self._hub.close_all()
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def renew(self, lease: HostLease) -> LeaseGranted:
+        """A host announces itself. Raises TooManyHosts."""
+        began = perf_counter()
+        granted, decisions = self.state.renew(lease, trio.current_time())
+        if not granted.known:
+            log.info("host has come", host=lease.host, role=lease.role, address=lease.address)
+            self._hub.close_host(lease.host)
+        self._deliver(decisions, began)
+        return granted
+
+    def leave(self, host: str) -> None:
+        """A host gives up its lease; harmless when it has none."""
+        if self.state.knows(host):
+            began = perf_counter()
+            log.info("host has left", host=host)
+            self._deliver(self.state.leave(host, trio.current_time()), began)
+            self._hub.close_host(host)
+
+    def report(self, host: str, reports: Reports) -> ReportsTaken:
+        """A batch of reports."""
+        began = perf_counter()
+        taken, decisions = self.state.report(host, reports, trio.current_time())
+        self._deliver(decisions, began)
+        return taken
+
+    def subscribe(self, host: str, *, json: bool) -> Subscription:
+        """The host (which has a lease) opens its assignment stream; an older one is ended."""
+        began = perf_counter()
+        subscription = self._hub.open(host, as_line if json else as_frame)
+        self._deliver(self.state.stream_opened(host, subscription.number, trio.current_time()), began)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """An assignment stream has ended."""
+        self._hub.close(subscription)
+        self._closed(subscription)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        began = perf_counter()
+        decisions, expired = self.state.tick(trio.current_time())
+        for host in expired:
+            log.warning("host is gone: its lease has run out", host=host)
+            self._hub.close_host(host)
+        self._deliver(decisions, began)
+
+    def _closed(self, subscription: Subscription) -> None:
+        began = perf_counter()
+        decisions = self.state.stream_closed(subscription.host, subscription.number, trio.current_time())
+        self._deliver(decisions, began)
+
+    def _deliver(self, decisions: Iterable[Decision], began: float) -> None:
+        """Queue decisions for their hosts, and have the ticking task look at its clock."""
+        for overflowed in self._hub.send(decisions):
+            log.warning("an assignment stream is too slow and was closed", host=overflowed.host)
+            self.metrics.stream_overflows.inc()
+            self._closed(overflowed)
+        self.metrics.decision_seconds.observe(perf_counter() - began)
+        due = self.state.next_deadline()
+        if due is not None and due < self._sleeping_until:
+            self._woken.set()
+
+    def __repr__(self) -> str:
+        return f"<SchedulerService {self.name}, {len(self._hub)} streams>"

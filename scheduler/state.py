@@ -1,0 +1,219 @@
+"""The scheduler's decisions, without any I/O: events with their time in, decisions for hosts out.
+
+Every method takes ``now`` (seconds of any steady clock, never going back) and gives decisions as
+``(host, assignment)`` pairs, to be delivered in order; a host without an assignment stream gets none, and
+all that it missed once its stream is open. Between events, call :meth:`ClusterState.tick` when
+:meth:`ClusterState.next_deadline` has come.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from scheduler.cluster import Cluster, Decision, Tally
+from scheduler.config import SchedulerConfig
+from scheduler.parenting import assign
+from scheduler.reports import apply
+from scheduler.sourcing import review, send_grant, take_back
+from scheduler.tasks import PeerState, Task
+from shared.protocol import HostLease, LeaseGranted, Reports, ReportsTaken
+
+SHORTEST_WAIT = 0.001
+"""Seconds that lie at least between two looks at a task without an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Numbers for the metrics."""
+
+    peers: int
+    seeders: int
+    tasks: int
+    waiting: int
+    grants: int
+    tally: Tally
+
+
+class ClusterState:
+    """All that one scheduler knows and decides."""
+
+    def __init__(
+        self, config: SchedulerConfig, *, now: float, rng: random.Random, name: str = "scheduler"
+    ) -> None:
+        self.config = config
+        self.name = name
+        self.cluster = Cluster(config, now=now, rng=rng)
+
+    # --- hosts ---------------------------------------------------------------------------------------
+
+    def renew(self, lease: HostLease, now: float) -> tuple[LeaseGranted, list[Decision]]:
+        """A host announces itself. ``known`` is False when nothing is known of what this process holds.
+
+        Raises TooManyHosts.
+        """
+        cluster = self.cluster
+        present = cluster.present(lease.host)
+        if present is not None and present.lease.instance != lease.instance:
+            self._forget(lease.host)
+        before = cluster.leases.renew(lease, now)
+        if before is None:
+            if lease.resuming and now < cluster.started + self.config.settle:
+                cluster.resumed = True
+        elif before.draining != lease.draining or before.address != lease.address:
+            for task, peer in cluster.tasks_of(lease.host):
+                if peer.host in task.holders:
+                    cluster.lost_parent(task, lease.host)
+                cluster.touch(task)
+        granted = LeaseGranted(self.name, self.config.lease, known=before is not None)
+        return granted, self._conclude(now)
+
+    def leave(self, host: str, now: float) -> list[Decision]:
+        """A host gives its lease up."""
+        self._forget(host)
+        return self._conclude(now)
+
+    def knows(self, host: str, instance: str | None = None) -> bool:
+        """Whether the host (of this instance) has a lease."""
+        present = self.cluster.present(host)
+        return present is not None and (instance is None or present.lease.instance == instance)
+
+    def stream_opened(self, host: str, stream: int, now: float) -> list[Decision]:
+        """The host's assignment stream number ``stream`` is open, and replaces an older one.
+
+        All that the host is to know is decided anew. Raises KeyError for a host without a lease.
+        """
+        cluster = self.cluster
+        present = cluster.present(host)
+        if present is None:
+            raise KeyError(host)
+        was_lost = cluster.leases.stream_opened(present, stream)
+        for task, peer in list(cluster.tasks_of(host)):
+            cluster.tell_refused(task, peer)
+            if peer.state is PeerState.WAITING:
+                cluster.describe_to(task, host)
+                cluster.set_parents(peer, None)
+                task.dirty.add(host)
+            for grant in task.grants.values():
+                if grant.host == host:
+                    send_grant(cluster, task, grant)
+            if was_lost and host in task.holders:
+                cluster.gained_parent(task, host)
+            if task.waiting or task.grants or not task.peers:
+                cluster.touch(task)
+        self._look_for_readers()
+        return self._conclude(now)
+
+    def stream_closed(self, host: str, stream: int, now: float) -> list[Decision]:
+        """An assignment stream ended. The host is lost in a while unless it opens another."""
+        present = self.cluster.present(host)
+        if present is not None:
+            self.cluster.leases.stream_closed(present, stream, now)
+        return self._conclude(now)
+
+    # --- reports -------------------------------------------------------------------------------------
+
+    def report(self, host: str, reports: Reports, now: float) -> tuple[ReportsTaken, list[Decision]]:
+        """A batch of reports. Nothing is taken from a host or instance without a lease."""
+        if not self.knows(host, reports.instance):
+            return ReportsTaken(known=False), []
+        for item in reports.items:
+            apply(self.cluster, host, item, now)
+        return ReportsTaken(known=True), self._conclude(now)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> tuple[list[Decision], list[str]]:
+        """What time alone brings: (decisions, hosts whose lease has run out)."""
+        cluster = self.cluster
+        expired = []
+        for host, change in cluster.leases.due(now):
+            if change == "expired":
+                expired.append(host)
+                self._forget(host)
+            else:
+                for task, _ in cluster.tasks_of(host):
+                    cluster.lost_parent(task, host)
+                    if task.waiting or task.grants:
+                        cluster.touch(task)
+        for task_id in cluster.deadlines.pop_due(now):
+            task_due = cluster.tasks.get(task_id)
+            if task_due is not None:
+                cluster.touch(task_due, review=task_due.review_at is not None and task_due.review_at <= now)
+        return self._conclude(now), expired
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`tick` has something to do next; None: not before another event."""
+        times = [
+            t for t in (self.cluster.leases.next_deadline(), self.cluster.deadlines.next()) if t is not None
+        ]
+        return min(times, default=None)
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    def statistics(self) -> Statistics:
+        """Numbers for the metrics; goes through all tasks."""
+        cluster = self.cluster
+        seeders = sum(host.lease.role == "seeder" for host in cluster.leases.hosts())
+        return Statistics(
+            peers=len(cluster.leases) - seeders,
+            seeders=seeders,
+            tasks=len(cluster.tasks),
+            waiting=sum(len(task.waiting) for task in cluster.tasks.values()),
+            grants=sum(len(task.grants) for task in cluster.tasks.values()),
+            tally=cluster.tally,
+        )
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _forget(self, host: str) -> None:
+        cluster = self.cluster
+        for task, _ in list(cluster.tasks_of(host)):
+            for grant in [g for g in task.grants.values() if g.host == host]:
+                take_back(cluster, task, grant)
+        cluster.leases.remove(host)
+        cluster.forget_host(host)
+
+    def _look_for_readers(self) -> None:
+        """A host that may read has come: tasks that wait for one are looked at."""
+        for task_id in self.cluster.unmet:
+            self.cluster.touch(self.cluster.tasks[task_id])
+
+    def _conclude(self, now: float) -> list[Decision]:
+        cluster = self.cluster
+        while cluster.touched:
+            task_id = next(iter(cluster.touched))
+            del cluster.touched[task_id]
+            task = cluster.tasks.get(task_id)
+            if task is not None:
+                self._conclude_task(task, now)
+        return cluster.take_decisions()
+
+    def _conclude_task(self, task: Task, now: float) -> None:
+        cluster = self.cluster
+        if task.review:
+            task.review = False
+            task.review_at = review(cluster, task, now)
+            if task.unmet_since is None:
+                cluster.unmet.discard(task.id)
+            else:
+                cluster.unmet.add(task.id)
+        assign_at = assign(cluster, task, now)
+        forget_at = self._idle(task, now)
+        if forget_at is not None and forget_at <= now:
+            cluster.forget_task(task)
+            return
+        if task.id in cluster.tasks:  # the one looked at last is forgotten last
+            cluster.tasks[task.id] = cluster.tasks.pop(task.id)
+        times = [t for t in (task.review_at, assign_at, forget_at) if t is not None]
+        when = max(min(times), now + SHORTEST_WAIT) if times else None
+        cluster.deadlines.set(task.id, when)
+
+    def _idle(self, task: Task, now: float) -> float | None:
+        """When the task may be forgotten; None while somebody holds, wants or reads it."""
+        if task.peers or task.grants:
+            task.idle_since = None
+            return None
+        if task.idle_since is None:
+            task.idle_since = now
+        return max(task.idle_since + self.config.idle_task, task.failure_until)

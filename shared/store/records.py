@@ -1,0 +1,51 @@
+"""What the index keeps of a task, and how callers see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.protocol import TaskMeta
+from shared.task.bitmap import Bitmap
+from shared.task.identity import TaskSpec
+
+INLINE_LIMIT = 64 * 1024
+"""Contents of a known length up to this many bytes lie in the index itself."""
+
+
+class TaskRecord(msgspec.Struct):
+    """One task in the index (MessagePack). ``inline`` tells where its content lies."""
+
+    spec: TaskSpec
+    meta: TaskMeta
+    inline: bool
+    created: float
+    accessed: float
+    complete: bool = False
+    durable: bool = False
+    pinned: bool = False
+    sha256: str = ""
+    held: bytes = b""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A stored task at one moment. ``size`` is the bytes held, ``durable``: survives a machine crash."""
+
+    task_id: str
+    spec: TaskSpec
+    meta: TaskMeta
+    held: Bitmap
+    size: int
+    complete: bool
+    durable: bool
+    pinned: bool
+    created: float
+    accessed: float
+    sha256: str
+
+
+encode_record = msgspec.msgpack.Encoder().encode
+decode_record = msgspec.msgpack.Decoder(TaskRecord).decode

@@ -1,0 +1,180 @@
+"""A task is brought here from its parents: which piece is asked of whom is decided on this page.
+
+One :class:`ParentWorker` per assigned parent keeps a pipelined connection busy; received pieces are
+verified and stored by tasks of their own, so a connection never waits for the disk until the memory
+for pieces runs out. The rules are pure and lie in ``picker`` and ``pace``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import trio
+
+from shared.errors import StoreError
+from shared.protocol import ParentsWanted
+from shared.swarm.config import SwarmConfig
+from shared.swarm.limits import BufferPool, TokenBucket
+from shared.swarm.metrics import SwarmMetrics
+from shared.swarm.parent import ParentWorker
+from shared.swarm.picker import Demand, pick, slow_pieces
+from shared.swarm.task import HostTask, Reporter
+from shared.swarm.transfer import Connect
+from shared.task.bitmap import Bitmap
+
+ENDGAME_PATIENCE = 0.75
+"""Seconds after which an answer still owed may be asked of a second parent, when nothing else is left."""
+HUNGER = 2.0
+"""Seconds without any useful parent after which the scheduler is asked for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What all downloads of a host share."""
+
+    config: SwarmConfig
+    buffers: BufferPool
+    download_bucket: TokenBucket
+    metrics: SwarmMetrics
+    reporter: Reporter
+    connect: Connect
+    rng: random.Random
+
+
+class Download:
+    """Fetches one task from its parents until it is complete, has failed, or nobody wants it.
+
+    ``limits`` are the per-task rate limits of those who wait; the fastest of them counts.
+    """
+
+    def __init__(self, task: HostTask, engine: Engine) -> None:
+        self.task = task
+        self.engine = engine
+        self.limit = TokenBucket(0)
+        self.error: StoreError | None = None
+        self.banned: set[str] = set()
+        self._workers: dict[str, ParentWorker] = {}
+        self._requested: dict[int, float] = {}
+        self._askers: Counter[int] = Counter()
+        self._version = ""
+        self._known = Bitmap()
+        self._patient = Bitmap()
+        self._young: deque[tuple[float, Bitmap]] = deque()
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def parents(self) -> int:
+        """Parents that can give something now."""
+        return sum(1 for worker in self._workers.values() if worker.held)
+
+    async def run(self) -> None:
+        """Until the task is complete or failed, or storing failed (``error``). Cancel it when unwanted."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._ask_for_parents)
+            while not (self.task.complete or self.task.failure or self.error):
+                self._follow_assignment(nursery)
+                await self.task.pulse.wait()
+            nursery.cancel_scope.cancel()
+
+    # --- for the workers ---------------------------------------------------------------------------
+
+    def pick(self, worker: ParentWorker) -> int | None:
+        """The piece to request from this worker's parent now, marked as requested; None: nothing."""
+        now = trio.current_time()
+        self._age(now)
+        wanted = self.task.missing() - Bitmap(self._requested)
+        slow = Bitmap()
+        if not wanted and len(self._workers) > 1:
+            slow = slow_pieces(self._requested, now, self._endgame_patience(worker)) - self.task.held
+            slow = Bitmap(n for n in slow if self._askers[n] == 1 and n not in worker.asked)
+        demand = Demand(wanted=wanted, patient=self._patient, slow=slow)
+        others = [w.offer for w in self._workers.values() if w is not worker]
+        number = pick(worker.offer, others, demand, self.engine.rng)
+        if number is not None:
+            self._requested[number] = now
+            self._askers[number] += 1
+        return number
+
+    def settled(self, number: int) -> None:
+        """A request ended: the piece is stored, or must be asked for again."""
+        self._askers[number] -= 1
+        if self._askers[number] <= 0:
+            del self._askers[number]
+            self._requested.pop(number, None)
+        if number in self.task.held:
+            for worker in self._workers.values():
+                worker.supersede(number)
+        self.task.pulse.beat()
+
+    def store_failed(self, error: StoreError) -> None:
+        """Pieces cannot be stored: the download ends with this error."""
+        self.error = error
+        self.task.pulse.beat()
+
+    async def throttle(self, size: int) -> None:
+        """Wait until ``size`` bytes may be received."""
+        await self.engine.download_bucket.take(size)
+        await self.limit.take(size)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _follow_assignment(self, nursery: trio.Nursery) -> None:
+        meta = self.task.meta
+        if meta is None:
+            return
+        if meta.version != self._version:
+            self._version = meta.version
+            for worker in list(self._workers.values()):
+                worker.cancel()
+            self.banned.clear()
+            self._known, self._patient = Bitmap(), Bitmap()
+            self._young.clear()
+        for host, parent in self.task.parents.items():
+            worker = self._workers.get(host)
+            if worker is not None and worker.parent.address == parent.address and not worker.cancelled:
+                worker.update(parent)
+            elif host not in self.banned:
+                if worker is not None:
+                    worker.cancel()
+                self._workers[host] = worker = ParentWorker(self, parent, meta.version)
+                nursery.start_soon(self._run_worker, worker, nursery)
+        for host, running in self._workers.items():
+            if host not in self.task.parents:
+                running.cancel()
+
+    async def _run_worker(self, worker: ParentWorker, nursery: trio.Nursery) -> None:
+        try:
+            await worker.run(nursery)
+        finally:
+            if self._workers.get(worker.parent.host) is worker:
+                del self._workers[worker.parent.host]
+            self.task.pulse.beat()
+
+    async def _ask_for_parents(self) -> None:
+        while True:
+            await trio.sleep(HUNGER)
+            missing = self.task.missing() - Bitmap(self._requested)
+            if missing and not any(w.held & missing for w in self._workers.values()):
+                self.engine.reporter.report(ParentsWanted(self.task.id))
+            self.task.pulse.beat()  # a worker that ended on its own is started again if still assigned
+
+    def _age(self, now: float) -> None:
+        new = self.task.digested - self._known
+        if new:
+            self._known = self._known | new
+            self._young.append((now, new))
+        while self._young and self._young[0][0] <= now - self.engine.config.stripe_patience:
+            self._patient = self._patient | self._young.popleft()[1]
+
+    def _endgame_patience(self, worker: ParentWorker) -> float:
+        meta = self.task.meta
+        typical = worker.pace.seconds_per_byte
+        if meta is None or typical is None:
+            return ENDGAME_PATIENCE
+        return max(ENDGAME_PATIENCE, 3 * typical * meta.piece_length)
+
+    def __repr__(self) -> str:
+        return f"<Download {self.task!r} from {len(self._workers)} parents, {len(self._requested)} requested>"

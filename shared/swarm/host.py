@@ -1,0 +1,233 @@
+"""A host of the swarm: what it holds, what it fetches, what it serves, and its link to the scheduler.
+
+Peers and seeders are the same thing here; they differ in their role, and in who asks them for what.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from shared.errors import StoreError, TaskNotFound
+from shared.http.router import Router
+from shared.protocol import (
+    Assignment,
+    Failure,
+    HostLease,
+    ParentsAssigned,
+    PeerHolding,
+    PieceDigests,
+    Report,
+    Role,
+    SourceGranted,
+    SourceRevoked,
+    TaskDescribed,
+    TaskFailed,
+    TaskRemoved,
+)
+from shared.store import Store
+from shared.swarm.config import SwarmConfig
+from shared.swarm.download import Engine
+from shared.swarm.limits import BufferPool, TokenBucket, UploadSlots
+from shared.swarm.link import SchedulerLink
+from shared.swarm.metrics import SwarmMetrics
+from shared.swarm.origin import Origin
+from shared.swarm.session import Sessions
+from shared.swarm.source import SourceReads
+from shared.swarm.tasks import HostTasks
+from shared.swarm.transfer import Connect, connect_tcp
+from shared.swarm.uploads import Uploads
+
+log = structlog.get_logger()
+
+MAX_UNTOLD = 1000
+"""Reports queued at most while everything held is told anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostIdentity:
+    """Who this host is. ``id`` outlives restarts, ``instance`` does not; ``address`` serves the pieces."""
+
+    id: str
+    role: Role
+    address: str
+    location: str = ""
+    instance: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):016x}")
+
+
+class Host:
+    """Everything of one host but its listeners. Run it in a nursery of its caller's."""
+
+    def __init__(
+        self,
+        identity: HostIdentity,
+        store: Store,
+        origin: Origin,
+        config: SwarmConfig,
+        metrics: SwarmMetrics,
+        *,
+        connect: Connect = connect_tcp,
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.metrics = metrics
+        self.link: SchedulerLink | None = None
+        self.draining = False
+        self._slots = UploadSlots(config.upload_slots)
+        self._nursery: trio.Nursery | None = None
+        download_bucket = TokenBucket(config.download_rate)
+        buffers = BufferPool(config.buffer_memory)
+        self.tasks = HostTasks(store, self, metrics, linger=config.linger)
+        self.engine = Engine(
+            config, buffers, download_bucket, metrics, self, connect, random.Random(identity.id)
+        )
+        self.reads = SourceReads(self.tasks, origin, self, metrics, download_bucket)
+        self.sessions = Sessions(self, origin)
+        self._uploads = Uploads(self.tasks, self._slots, TokenBucket(config.upload_rate), metrics)
+        store.on_removed.append(lambda task_id: self.report(TaskRemoved(task_id)))
+        metrics.gauge("dragonet_upload_slots_used", "Upload slots in use.", lambda: self._slots.used)
+        metrics.gauge("dragonet_source_reads_running", "Origin reads under way.", lambda: self.reads.running)
+        metrics.gauge("dragonet_downloads_running", "Tasks being downloaded.", lambda: len(self.sessions))
+        metrics.gauge("dragonet_store_bytes", "Bytes held in the store.", lambda: store.statistics().used)
+        metrics.gauge("dragonet_store_tasks", "Tasks in the store.", lambda: store.statistics().tasks)
+
+    def add_routes(self, router: Router) -> None:
+        """Mount the data protocol, which serves other hosts."""
+        self._uploads.add_routes(router)
+
+    async def run(
+        self, link: SchedulerLink | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Until cancelled; then the lease is given up and all tasks are closed."""
+        self.link = link
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._close_idle)
+                if link is not None:
+                    nursery.start_soon(link.run)
+                task_status.started()
+        finally:
+            self._nursery = None
+            if link is not None:
+                await link.leave()
+            with trio.CancelScope(shield=True):
+                await self.tasks.aclose()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the host's tasks live. Raises RuntimeError when the host does not run."""
+        if self._nursery is None:
+            raise RuntimeError("the host does not run")
+        return self._nursery
+
+    async def remove(self, task_id: str) -> None:
+        """Remove a task's content; downloads of it fail. Raises TaskNotFound."""
+        active = self.tasks.active(task_id)
+        if active is None and self.store.get(task_id) is None:
+            raise TaskNotFound("this host holds nothing of the task")
+        self.sessions.fail(task_id, Failure("the task was removed on this host", fault="request"))
+        await self.tasks.forget(task_id)
+        if self.store.get(task_id) is not None:
+            await self.store.remove(task_id)
+
+    # --- Reporter --------------------------------------------------------------------------------------
+
+    def report(self, report: Report) -> None:
+        """Tell the scheduler, if there is one."""
+        if self.link is not None:
+            self.link.report(report)
+
+    # --- LinkOwner -------------------------------------------------------------------------------------
+
+    def lease(self) -> HostLease:
+        """What is announced to the scheduler now."""
+        return HostLease(
+            host=self.identity.id,
+            instance=self.identity.instance,
+            role=self.identity.role,
+            address=self.identity.address,
+            location=self.identity.location,
+            upload_slots=self._slots.slots,
+            uploads=self._slots.used,
+            draining=self.draining,
+            resuming=self.link is not None and bool(self.link.scheduler),
+        )
+
+    async def tell_anew(self, full: bool) -> None:
+        """Queue the reports that rebuild the scheduler's knowledge of this host."""
+        for report in self.sessions.registrations():
+            self.report(report)
+        told = set()
+        for task in self.tasks:
+            holding = task.holding()
+            if holding is not None:
+                told.add(task.id)
+                self.report(holding)
+        if not full:
+            return
+        for stored in self.store.tasks():
+            if stored.task_id in told:
+                continue
+            if self.link is not None:
+                await self.link.outbox.below(MAX_UNTOLD)
+            digests = await self.store.digests(stored.task_id)
+            if digests is not None:
+                self.report(
+                    PeerHolding(
+                        task=stored.task_id,
+                        spec=stored.spec,
+                        meta=stored.meta,
+                        held=stored.held.to_bytes(),
+                        digests=digests,
+                        complete=stored.complete,
+                    )
+                )
+
+    async def assigned(self, assignment: Assignment) -> None:
+        """Carry out a decision of the scheduler."""
+        match assignment:
+            case SourceGranted():
+                self.reads.start(self.nursery, assignment)
+            case SourceRevoked():
+                self.reads.revoke(assignment.grant)
+            case TaskDescribed():
+                await self._described(assignment)
+            case PieceDigests():
+                task = self.tasks.active(assignment.task)
+                if task is not None:
+                    task.learn(assignment.version, assignment.digests)
+            case ParentsAssigned():
+                task = self.tasks.active(assignment.task)
+                if task is not None:
+                    task.parents = {p.host: p for p in assignment.parents if p.host != self.identity.id}
+                    task.pulse.beat()
+            case TaskFailed():
+                self.sessions.fail(assignment.task, assignment.failure)
+            case _:
+                log.debug("assignment of an unknown kind", kind=type(assignment).__name__)
+
+    async def _described(self, described: TaskDescribed) -> None:
+        task = self.tasks.active(described.task)
+        if task is not None and (task.users or task.outputs):
+            try:
+                await task.adopt(described.meta)
+            except StoreError as error:
+                self.sessions.store_failed(described.task, error)
+            return
+        stored = self.store.get(described.task)
+        if stored is not None and stored.meta.version != described.meta.version:
+            log.info("dropping an old version", task=described.task)
+            await self.tasks.forget(described.task)
+            await self.store.remove(described.task)
+
+    async def _close_idle(self) -> None:
+        while True:
+            await trio.sleep(self.engine.config.linger / 2 + 0.5)
+            await self.tasks.close_idle()
+
+    def __repr__(self) -> str:
+        return f"<Host {self.identity.id} {self.identity.role} at {self.identity.address}>"

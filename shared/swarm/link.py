@@ -1,0 +1,250 @@
+"""The link to the scheduler: the lease, the stream of assignments, the reports. The host always calls.
+
+Three loops, each living through the scheduler's absence: the lease is renewed, the assignment stream is
+opened again, undelivered reports are kept. Whenever the scheduler may not know this host's state (it
+says so, it is another instance, the stream broke, reports were lost) everything is told anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import structlog
+import trio
+
+from shared.errors import DragonetError, InvalidRequest, Unavailable
+from shared.http.client import HttpClient
+from shared.http.frames import FrameDecoder
+from shared.protocol import (
+    MSGPACK,
+    Assignment,
+    Beat,
+    HostLease,
+    Report,
+    Reports,
+    Welcome,
+    check_version,
+    decode_assignment,
+    decode_lease_granted,
+    decode_reports_taken,
+    encode,
+)
+from shared.swarm.outbox import Outbox
+from shared.swarm.pulse import Pulse
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+CALL_TIMEOUT = 5.0
+FIRST_RETRY, LAST_RETRY = 0.1, 3.0
+SILENCE = 15.0
+"""Seconds without a frame (the scheduler beats every few seconds) after which the stream is opened anew."""
+
+
+class LinkOwner(Protocol):
+    """What the link asks of the host."""
+
+    def lease(self) -> HostLease:
+        """The lease to announce now (load changes)."""
+
+    async def tell_anew(self, full: bool) -> None:
+        """Queue the reports that tell the state anew: of active tasks, or (``full``) of all that is held."""
+
+    async def assigned(self, assignment: Assignment) -> None:
+        """A decision of the scheduler. Must return soon."""
+
+
+class SchedulerLink:
+    """Keeps one host known at one scheduler. Run it in the host's nursery."""
+
+    def __init__(
+        self, url: str, client: HttpClient, owner: LinkOwner, on_change: Callable[[str | None], None]
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.outbox = Outbox()
+        self.scheduler = ""
+        self.lost_since: float | None = None
+        self._client = client
+        self._owner = owner
+        self._on_change = on_change
+        self._leased = False
+        self._streaming = False
+        self._renew = trio.Event()
+        self._pulse = Pulse()
+
+    def report(self, report: Report) -> None:
+        """Queue a report (see ``Reporter``)."""
+        self.outbox.add(report)
+
+    @property
+    def connected(self) -> bool:
+        """Leased and listening to assignments."""
+        return self._leased and self._streaming
+
+    def lost_for(self) -> float:
+        """Seconds since the scheduler was last connected; 0 while it is."""
+        return 0.0 if self.lost_since is None else trio.current_time() - self.lost_since
+
+    def renew(self) -> None:
+        """Renew the lease now: what it says has changed."""
+        self._renew.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.lost_since = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_lease)
+            nursery.start_soon(self._keep_stream)
+            nursery.start_soon(self._keep_reporting)
+
+    async def leave(self) -> None:
+        """Give the lease up, as far as the scheduler can be reached."""
+        with trio.move_on_after(1.0) as scope:
+            scope.shield = True
+            try:
+                await self._client.request("DELETE", self._host_url(), timeout=1.0)
+            except DragonetError as error:
+                log.debug("the lease could not be given up", cause=str(error))
+
+    # --- the lease -----------------------------------------------------------------------------------
+
+    async def _keep_lease(self) -> None:
+        retry = FIRST_RETRY
+        while True:
+            try:
+                wait = await self._renew_lease() / 3
+                retry = FIRST_RETRY
+            except DragonetError as error:
+                self._changed(leased=False, why=str(error))
+                wait, retry = retry, min(retry * 2, LAST_RETRY)
+            with trio.move_on_after(wait):
+                await self._renew.wait()
+            self._renew = trio.Event()
+
+    async def _renew_lease(self) -> float:
+        lease = self._owner.lease()
+        body = await self._call("PUT", self._host_url(), encode(lease))
+        granted = _decode(decode_lease_granted, body, self.url)
+        check_version(granted.version)
+        if not granted.known or granted.scheduler != self.scheduler:
+            self.scheduler = granted.scheduler
+            await self._owner.tell_anew(full=True)
+        self._changed(leased=True)
+        return granted.ttl
+
+    # --- assignments ---------------------------------------------------------------------------------
+
+    async def _keep_stream(self) -> None:
+        retry = FIRST_RETRY
+        while True:
+            try:
+                await self._listen()
+                retry = FIRST_RETRY
+            except DragonetError as error:
+                log.debug("assignment stream ended", scheduler=self.url, cause=str(error))
+                self._changed(streaming=False, why=str(error))
+            self._renew.set()
+            await trio.sleep(retry)
+            retry = min(retry * 2, LAST_RETRY)
+
+    async def _listen(self) -> None:
+        while not self._leased:
+            await self._pulse.wait()
+        frames = FrameDecoder()
+        headers = {"Accept": MSGPACK}
+        async with self._client.stream(
+            "GET",
+            f"{self._host_url()}/assignments",
+            headers=headers,
+            timeout=CALL_TIMEOUT,
+            read_timeout=SILENCE,
+        ) as answer:
+            if answer.status != 200:
+                raise Unavailable(
+                    f"the scheduler at {self.url} answered {answer.status} to an assignment stream"
+                )
+            async for chunk in answer.chunks():
+                for payload in frames.feed(chunk):
+                    await self._heard(_decode(decode_assignment, payload, self.url))
+        raise Unavailable(f"the scheduler at {self.url} ended the assignment stream")
+
+    async def _heard(self, assignment: Assignment) -> None:
+        if isinstance(assignment, Welcome):
+            check_version(assignment.version)
+            await self._owner.tell_anew(full=False)
+            self._changed(streaming=True)
+        elif not isinstance(assignment, Beat):
+            await self._owner.assigned(assignment)
+
+    # --- reports -------------------------------------------------------------------------------------
+
+    async def _keep_reporting(self) -> None:
+        retry = FIRST_RETRY
+        while True:
+            batch = await self.outbox.batch()
+            try:
+                if self.outbox.overflowed:
+                    self.outbox.clear()
+                    self.scheduler = ""  # the next renewal tells everything anew
+                    self._renew.set()
+                    continue
+                await self._deliver(batch)
+                retry = FIRST_RETRY
+            except DragonetError as error:
+                log.debug("reports were not delivered", scheduler=self.url, cause=str(error))
+                if not isinstance(error, InvalidRequest):
+                    self.outbox.put_back(batch)
+                self._renew.set()
+                await trio.sleep(retry)
+                retry = min(retry * 2, LAST_RETRY)
+
+    async def _deliver(self, batch: list[Report]) -> None:
+        message = Reports(self._owner.lease().instance, batch)
+        body = await self._call("POST", f"{self._host_url()}/reports", encode(message))
+        if not _decode(decode_reports_taken, body, self.url).known:
+            self._renew.set()
+            raise Unavailable(f"the scheduler at {self.url} does not know this host yet")
+
+    # --- common --------------------------------------------------------------------------------------
+
+    async def _call(self, method: str, url: str, content: bytes) -> bytes:
+        headers = {"Content-Type": MSGPACK, "Accept": MSGPACK}
+        answer = await self._client.request(
+            method, url, headers=headers, content=content, timeout=CALL_TIMEOUT
+        )
+        if 400 <= answer.status < 500:
+            raise InvalidRequest(
+                f"the scheduler at {self.url} refused: {answer.body[:500].decode(errors='replace')}"
+            )
+        if answer.status != 200:
+            raise Unavailable(f"the scheduler at {self.url} answered {answer.status}")
+        return answer.body
+
+    def _host_url(self) -> str:
+        return f"{self.url}/v1/hosts/{quote(self._owner.lease().host, safe='')}"
+
+    def _changed(self, *, leased: bool | None = None, streaming: bool | None = None, why: str = "") -> None:
+        before = self.connected
+        self._pulse.beat()
+        self._leased = self._leased if leased is None else leased
+        self._streaming = self._streaming if streaming is None else streaming
+        if self.connected:
+            self.lost_since = None
+            if not before:
+                log.info("connected to the scheduler", scheduler=self.url)
+                self._on_change(None)
+            return
+        if before or self.lost_since is None:
+            log.warning("the scheduler does not answer", scheduler=self.url, cause=why)
+            self.lost_since = trio.current_time()
+        self._on_change(f"the scheduler at {self.url} is not reached: {why or 'connecting'}")
+
+
+def _decode(decoder: Callable[[bytes], T], body: bytes, url: str) -> T:
+    try:
+        return decoder(body)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"what answers at {url} is not a dragonet scheduler: {error}") from None

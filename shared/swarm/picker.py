@@ -1,0 +1,104 @@
+"""Which piece to ask a parent for next. Pure: bitmaps and counts in, a number out.
+
+Rules, in this order:
+
+1. From a parent with a stripe, pieces of one's own stripe first: first copies leave a seeder disjoint,
+   so that its uplink is spent on new bytes (the fluid bound needs that).
+2. Rarest first among what the parents hold; ties are broken at random, so that a swarm mixes.
+3. Pieces of another child's stripe only when no peer holds them and that child had its time.
+4. Endgame: when nothing else is left, a piece that another parent is slow with, once more.
+
+Readers who stream want the first pieces first: ``urgent`` pieces go before all rules.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from shared.task.bitmap import Bitmap
+
+SCAN = 4096
+"""At most so many candidates are compared for one pick; more would only cost time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What one parent offers: the pieces it holds, and its stripe (index, count) if it has one."""
+
+    held: Bitmap
+    stripe: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Demand:
+    """What the child lacks, when it picks.
+
+    ``wanted``: missing, digest known, requested from nobody. ``patient``: those of ``wanted`` that have
+    been available for so long that another child's stripe need not be respected. ``slow``: requested
+    from others too long ago (endgame candidates). ``urgent``: a reader waits for these.
+    """
+
+    wanted: Bitmap
+    patient: Bitmap = field(default_factory=Bitmap)
+    slow: Bitmap = field(default_factory=Bitmap)
+    urgent: Bitmap = field(default_factory=Bitmap)
+
+
+def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.Random) -> int | None:
+    """The piece to request from ``parent``, or None when it has nothing that is wanted from it now.
+
+    ``others`` are the child's other parents; what they hold decides what is rare.
+    """
+    offered = parent.held & demand.wanted
+    first = _lowest(offered & demand.urgent)
+    if first is not None:
+        return first
+    if offered:
+        holders = list(others)
+        if parent.stripe is not None:
+            own = _in_stripe(offered, parent.stripe)
+            if own:
+                return rarest(own, holders, rng)
+            offered = _nobody_else_holds(offered & demand.patient, holders)
+        if offered:
+            return rarest(offered, holders, rng)
+    return _lowest(parent.held & demand.slow)
+
+
+def rarest(candidates: Bitmap, holders: Iterable[Holder], rng: random.Random) -> int:
+    """The candidate that the fewest holders have; ties at random. ``candidates`` must not be empty."""
+    bitmaps = [h.held for h in holders if h.held]
+    best: list[int] = []
+    fewest = len(bitmaps) + 1
+    for scanned, number in enumerate(candidates):
+        if scanned >= SCAN and best:
+            break
+        count = sum(number in held for held in bitmaps)
+        if count < fewest:
+            fewest, best = count, [number]
+        elif count == fewest:
+            best.append(number)
+    return rng.choice(best)
+
+
+def slow_pieces(requested: Mapping[int, float], now: float, patience: float) -> Bitmap:
+    """Of the requested pieces (number -> time asked) those whose answer takes longer than ``patience``."""
+    return Bitmap(number for number, since in requested.items() if now - since > patience)
+
+
+def _in_stripe(pieces: Bitmap, stripe: tuple[int, int]) -> Bitmap:
+    index, count = stripe
+    return pieces if count <= 1 else Bitmap(n for n in pieces if n % count == index)
+
+
+def _nobody_else_holds(pieces: Bitmap, holders: Iterable[Holder]) -> Bitmap:
+    for holder in holders:
+        if holder.stripe is None:
+            pieces = pieces - holder.held
+    return pieces
+
+
+def _lowest(pieces: Bitmap) -> int | None:
+    return next(iter(pieces), None)

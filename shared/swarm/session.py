@@ -1,0 +1,183 @@
+"""Downloads that somebody waits for: one session per task, however many wait, gone with the last.
+
+A session registers the task at the scheduler and fetches it from the parents it is given. Where no
+scheduler answers, it goes back to source on its own after a while, so that nobody waits in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError, Unavailable
+from shared.protocol import Failure, PeerLeft, PeerRegistered, Report
+from shared.swarm.download import Download
+from shared.swarm.limits import TokenBucket
+from shared.swarm.origin import Origin
+from shared.swarm.task import HostTask
+
+if TYPE_CHECKING:
+    from shared.swarm.host import Host
+
+log = structlog.get_logger()
+
+WATCH = 0.5
+"""Seconds between looks at whether the scheduler has been silent for too long."""
+
+
+class Session:
+    """One task being downloaded for its waiters."""
+
+    def __init__(self, task: HostTask, download: Download, *, cluster_only: bool, may_read: bool) -> None:
+        self.task = task
+        self.download = download
+        self.may_read = may_read
+        self.cluster_only = cluster_only
+        self.waiters = 0
+        self.limits: list[float] = []
+        self.error: DragonetError | None = None
+        self.scope = trio.CancelScope()
+
+    def registration(self) -> PeerRegistered:
+        """The report that this host wants the task."""
+        return PeerRegistered(self.task.id, self.task.spec, self.may_read, self.cluster_only)
+
+    def check(self) -> None:
+        """Raises what ended the session, if anything did."""
+        if self.download.error is not None:
+            raise self.download.error
+        if self.error is not None:
+            raise self.error
+        if self.task.failure is not None:
+            raise _as_error(self.task.failure)
+
+
+class Sessions:
+    """The sessions of a host."""
+
+    def __init__(self, host: Host, origin: Origin) -> None:
+        self._host = host
+        self._origin = origin
+        self._sessions: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._sessions
+
+    @asynccontextmanager
+    async def join(self, task: HostTask, *, cluster_only: bool, limit: float) -> AsyncIterator[Session]:
+        """Have the task downloaded for the time of the context."""
+        session = self._sessions.get(task.id)
+        if session is None:
+            session = self._start(task, cluster_only)
+        elif session.cluster_only and not cluster_only:
+            session.cluster_only = False
+            self._host.report(session.registration())
+        session.waiters += 1
+        session.limits.append(limit)
+        _apply_limit(session)
+        try:
+            yield session
+        finally:
+            session.waiters -= 1
+            session.limits.remove(limit)
+            _apply_limit(session)
+            if not session.waiters:
+                session.scope.cancel()
+                if self._sessions.get(task.id) is session:
+                    del self._sessions[task.id]
+
+    def fail(self, task_id: str, failure: Failure) -> None:
+        """Whoever waits for the task is told why it cannot be had."""
+        session = self._sessions.get(task_id)
+        if session is not None and not session.task.complete:
+            session.task.fail(failure)
+
+    def store_failed(self, task_id: str, error: StoreError) -> None:
+        """Whoever waits for the task is told that it cannot be stored."""
+        session = self._sessions.get(task_id)
+        if session is not None:
+            session.error = error
+            session.task.pulse.beat()
+
+    def registrations(self) -> list[Report]:
+        """What the scheduler has to know of the sessions."""
+        return [session.registration() for session in self._sessions.values()]
+
+    def _start(self, task: HostTask, cluster_only: bool) -> Session:
+        task.failure = None
+        may_read = self._origin.supports(task.spec.url.partition(":")[0])
+        download = Download(task, self._host.engine)
+        session = Session(task, download, cluster_only=cluster_only, may_read=may_read)
+        self._sessions[task.id] = session
+        self._host.nursery.start_soon(self._run, session)
+        return session
+
+    async def _run(self, session: Session) -> None:
+        task = session.task
+        task.users += 1
+        try:
+            with session.scope:
+                self._host.report(session.registration())
+                holding = task.holding()
+                if holding is not None:
+                    self._host.report(holding)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch_scheduler, session)
+                    await session.download.run()
+                    nursery.cancel_scope.cancel()
+        except Exception as error:
+            log.error("download ended by a defect", task=task.id, error=repr(error), exc_info=True)
+            session.error = DragonetError(f"the download ended by a defect in dragonet: {error!r}")
+        finally:
+            self._host.report(PeerLeft(task.id))
+            self._host.tasks.release(task)
+            task.pulse.beat()
+
+    async def _watch_scheduler(self, session: Session) -> None:
+        """Go back to source alone when no scheduler has answered, and nothing has come, for too long."""
+        task, host = session.task, self._host
+        patience = host.engine.config.scheduler_patience
+        held, quiet_since = -1, trio.current_time()
+        while True:
+            now = trio.current_time()
+            if len(task.held) != held:
+                held, quiet_since = len(task.held), now
+            alone = host.link is None
+            if alone or (host.link.lost_for() > patience and now - quiet_since > patience):  # type: ignore[union-attr]
+                await self._read_alone(session)
+                return
+            await trio.sleep(WATCH)
+
+    async def _read_alone(self, session: Session) -> None:
+        try:
+            if session.cluster_only:
+                raise Unavailable(
+                    "no scheduler answers, so the cluster cannot be asked, and --no-origin forbids reading "
+                    "the origin: start the scheduler, or leave --no-origin out"
+                )
+            await self._host.reads.read_alone(session.task)
+        except DragonetError as error:
+            session.error = error
+            session.task.pulse.beat()
+
+
+def _apply_limit(session: Session) -> None:
+    rates = session.limits
+    rate = 0.0 if not rates or 0 in rates else max(rates)
+    if rate != session.download.limit.rate:
+        session.download.limit = TokenBucket(rate)
+
+
+def _as_error(failure: Failure) -> DragonetError:
+    if failure.fault == "request" and failure.status is None:
+        return InvalidRequest(failure.words)
+    return SourceError(
+        failure.words, origin_status=failure.status, retry_after=failure.retry_after, fault=failure.fault
+    )

@@ -1,0 +1,162 @@
+"""Going back to source: reads of origins that the scheduler granted to this host (or that it must do alone).
+
+A read belongs to a grant; it ends by itself, by being revoked, or with the host. What is read goes into
+the task like any other piece; digests and progress go to the scheduler, so that the swarm can begin
+before the read has ended.
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from shared.errors import DragonetError, SourceError
+from shared.protocol import (
+    Failure,
+    SourceFailed,
+    SourceFinished,
+    SourceGranted,
+    SourceOpened,
+    SourcePieces,
+    SourceProgress,
+    TaskMeta,
+)
+from shared.swarm.limits import TokenBucket
+from shared.swarm.metrics import SwarmMetrics
+from shared.swarm.origin import Origin, OriginJob
+from shared.swarm.task import HostTask, Reporter
+from shared.swarm.tasks import HostTasks
+from shared.task.bitmap import Bitmap
+from shared.task.identity import redact_url
+
+log = structlog.get_logger()
+
+PROGRESS_INTERVAL = 1.0
+"""Seconds between signs of life of a slow read."""
+
+
+class SourceReads:
+    """The origin reads that run on this host, by grant."""
+
+    def __init__(
+        self, tasks: HostTasks, origin: Origin, reporter: Reporter, metrics: SwarmMetrics, bucket: TokenBucket
+    ) -> None:
+        self._tasks = tasks
+        self._origin = origin
+        self._reporter = reporter
+        self._metrics = metrics
+        self._bucket = bucket
+        self._running: dict[str, trio.CancelScope] = {}
+
+    def start(self, nursery: trio.Nursery, granted: SourceGranted) -> None:
+        """Begin a granted read in ``nursery``; a grant that runs already is left alone."""
+        if granted.grant not in self._running:
+            self._running[granted.grant] = trio.CancelScope()
+            nursery.start_soon(self._run_granted, granted)
+
+    def revoke(self, grant: str) -> None:
+        """Stop a read; what it brought so far is kept."""
+        scope = self._running.get(grant)
+        if scope is not None:
+            scope.cancel()
+
+    @property
+    def running(self) -> int:
+        """Reads under way."""
+        return len(self._running)
+
+    async def read_alone(self, task: HostTask) -> None:
+        """Read what the task lacks without a grant: no scheduler answers. Raises SourceError, StoreError."""
+        log.info("going back to source without a scheduler", task=task.id, url=redact_url(task.spec.url))
+        self._metrics.source_fallbacks.inc()
+        sink = _Sink(task, None, self._reporter, self._metrics, self._bucket)
+        job = OriginJob(task.spec, task.private_headers, task.meta)
+        await self._origin.read(job, sink)
+
+    async def _run_granted(self, granted: SourceGranted) -> None:
+        try:
+            with self._running[granted.grant]:
+                async with self._tasks.wanted(granted.spec, granted.task) as task:
+                    await self._read(granted, task)
+        except SourceError as error:
+            self._failed(granted, Failure(str(error), error.origin_status, error.retry_after, error.fault))
+        except DragonetError as error:
+            self._failed(granted, Failure(str(error), None, error.retry_after, "reader"))
+        except Exception as error:
+            log.error("source read ended by a defect", task=granted.task, error=repr(error), exc_info=True)
+            self._failed(granted, Failure(f"a defect in dragonet: {error!r}", fault="reader"))
+        finally:
+            del self._running[granted.grant]
+
+    async def _read(self, granted: SourceGranted, task: HostTask) -> None:
+        log.info("going back to source", task=task.id, url=redact_url(granted.spec.url))
+        if granted.meta is not None and (task.meta is None or task.meta.version != granted.meta.version):
+            await task.adopt(granted.meta)
+        if granted.meta is not None:
+            task.learn(granted.meta.version, granted.digests)
+        sink = _Sink(task, granted.grant, self._reporter, self._metrics, self._bucket)
+        pieces = None if granted.pieces is None else tuple(granted.pieces)
+        await self._origin.read(OriginJob(granted.spec, task.private_headers, task.meta, pieces), sink)
+
+    def _failed(self, granted: SourceGranted, failure: Failure) -> None:
+        log.warning(
+            "reading the source failed",
+            task=granted.task,
+            url=redact_url(granted.spec.url),
+            status=failure.status,
+            cause=failure.words,
+        )
+        self._reporter.report(SourceFailed(granted.task, granted.grant, failure))
+
+
+class _Sink:
+    """Takes what an origin read brings into the task, and tells the scheduler (if ``grant`` is one)."""
+
+    def __init__(
+        self,
+        task: HostTask,
+        grant: str | None,
+        reporter: Reporter,
+        metrics: SwarmMetrics,
+        bucket: TokenBucket,
+    ) -> None:
+        self._task = task
+        self._grant = grant
+        self._reporter = reporter
+        self._metrics = metrics
+        self._bucket = bucket
+        self._version = task.meta.version if task.meta is not None else ""
+        self._received = 0
+        self._told_at = 0.0
+
+    async def opened(self, meta: TaskMeta) -> None:
+        await self._task.adopt(meta)
+        self._version = meta.version
+        if self._grant is not None:
+            self._reporter.report(SourceOpened(self._task.id, self._grant, meta))
+
+    def held(self) -> Bitmap:
+        return self._task.held.copy()
+
+    def digest(self, number: int) -> bytes | None:
+        return self._task.digests.get(number)
+
+    async def piece(self, number: int, data: memoryview) -> None:
+        digest = await self._task.keep_from_origin(self._version, number, data)
+        if self._grant is not None:
+            self._reporter.report(SourcePieces(self._task.id, self._grant, self._version, {number: digest}))
+
+    def received(self, count: int) -> None:
+        self._received += count
+        now = trio.current_time()
+        if self._grant is not None and now - self._told_at >= PROGRESS_INTERVAL:
+            self._told_at = now
+            self._reporter.report(SourceProgress(self._task.id, self._grant, self._received))
+
+    async def throttle(self, count: int) -> None:
+        await self._bucket.take(count)
+
+    async def finished(self, meta: TaskMeta) -> None:
+        await self._task.adopt(meta)
+        if self._grant is not None:
+            self._reporter.report(SourceFinished(self._task.id, self._grant, meta))

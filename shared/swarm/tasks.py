@@ -1,0 +1,104 @@
+"""The active tasks of a host: opened when someone needs them, closed when nobody has for a while."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+
+import trio
+
+from shared.errors import TaskNotFound
+from shared.store import Store
+from shared.swarm.metrics import SwarmMetrics
+from shared.swarm.task import HostTask, Reporter
+from shared.task.identity import TaskSpec
+
+
+class HostTasks:
+    """Finds and opens tasks; counts who uses them. An idle task is closed after ``linger`` seconds."""
+
+    def __init__(self, store: Store, reporter: Reporter, metrics: SwarmMetrics, *, linger: float) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._metrics = metrics
+        self._linger = linger
+        self._tasks: dict[str, HostTask] = {}
+
+    def __iter__(self) -> Iterator[HostTask]:
+        return iter(list(self._tasks.values()))
+
+    def active(self, task_id: str) -> HostTask | None:
+        """The task if it is open."""
+        return self._tasks.get(task_id)
+
+    @asynccontextmanager
+    async def wanted(
+        self, spec: TaskSpec, task_id: str, private_headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[HostTask]:
+        """The task, with what the store holds of it, for the time of the context; new if need be."""
+        task = self._retain(spec, task_id)
+        try:
+            if private_headers:
+                task.private_headers = dict(private_headers)
+            await self._recall(task)
+            yield task
+        finally:
+            self.release(task)
+
+    async def held(self, task_id: str) -> HostTask:
+        """A task of which something is held here, for serving; give it back with :meth:`release`.
+
+        Raises TaskNotFound.
+        """
+        task = self._tasks.get(task_id)
+        if task is not None and task.content is not None:
+            task.users += 1
+            return task
+        stored = self._store.get(task_id)
+        if stored is None:
+            raise TaskNotFound("this host holds nothing of the task")
+        task = self._retain(stored.spec, task_id)
+        try:
+            await self._recall(task)
+        except BaseException:
+            self.release(task)
+            raise
+        return task
+
+    def release(self, task: HostTask) -> None:
+        """The counterpart of :meth:`held`."""
+        task.users -= 1
+        task.idle_since = trio.current_time()
+
+    async def close_idle(self, older_than: float | None = None) -> None:
+        """Close the tasks that nobody has used for ``older_than`` seconds (default: the linger)."""
+        limit = trio.current_time() - (self._linger if older_than is None else older_than)
+        for task in self:
+            if not task.users and task.idle_since <= limit:
+                del self._tasks[task.id]
+                await task.aclose()
+
+    async def forget(self, task_id: str) -> None:
+        """Close the task whoever uses it: its content is being removed."""
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            await task.aclose()
+            task.pulse.beat()
+
+    async def aclose(self) -> None:
+        """Close all tasks."""
+        for task in self:
+            self._tasks.pop(task.id, None)
+            await task.aclose()
+
+    def _retain(self, spec: TaskSpec, task_id: str) -> HostTask:
+        task = self._tasks.get(task_id)
+        if task is None:
+            task = self._tasks[task_id] = HostTask(spec, task_id, self._store, self._reporter, self._metrics)
+        task.users += 1
+        return task
+
+    async def _recall(self, task: HostTask) -> None:
+        stored = self._store.get(task.id)
+        if task.content is None and stored is not None:
+            await task.adopt(stored.meta)

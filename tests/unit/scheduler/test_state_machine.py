@@ -1,0 +1,292 @@
+"""Random lives of a cluster; what must hold at every moment, and that waiting ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from scheduler.needs import need_of
+from scheduler.tasks import PeerState, Task
+from shared.protocol import (
+    Failure,
+    ParentsAssigned,
+    PeerHolding,
+    PeerLeft,
+    SourceFailed,
+    SourceFinished,
+    SourceGranted,
+    SourcePieces,
+    SourceRevoked,
+    TaskDescribed,
+    TaskRemoved,
+)
+from shared.task.bitmap import Bitmap
+from shared.task.identity import TaskSpec
+from tests.unit.scheduler.driver import Driver, digests, meta
+
+PEERS = ("a", "b", "c", "d")
+SEEDERS = ("seeder1", "seeder2")
+HOSTS = PEERS + SEEDERS
+PUBLIC = TaskSpec(url="https://origin.test/public")
+PRIVATE = TaskSpec(url="https://origin.test/private", scope="cd" * 16)
+SPECS = (PUBLIC, PRIVATE)
+PIECES = 12
+
+hosts = st.sampled_from(HOSTS)
+peers = st.sampled_from(PEERS)
+specs = st.sampled_from(SPECS)
+numbers = st.lists(st.integers(0, PIECES - 1), max_size=6, unique=True)
+
+
+class Cluster(RuleBasedStateMachine):
+    """Hosts come, go, want, read, give and fail in any order."""
+
+    @initialize(readers=st.integers(1, 3), seed=st.integers(0, 9))
+    def begin(self, readers: int, seed: int) -> None:
+        self.d = Driver(seed, origin_readers=readers, parents=2)
+        self.versions: dict[str, int] = {spec.task_id: 1 for spec in SPECS}
+        self.seen_digests: dict[tuple[str, str, int], bytes] = {}
+        self.restarts = 0
+
+    # --- helpers
+
+    def version(self, spec: TaskSpec) -> str:
+        return f"v{self.versions[spec.task_id]}"
+
+    def about(self, spec: TaskSpec) -> Any:
+        return meta(self.version(spec), PIECES)
+
+    def task(self, spec: TaskSpec) -> Task | None:
+        return self.d.state.cluster.tasks.get(spec.task_id)
+
+    def present(self, host: str) -> bool:
+        return self.d.state.cluster.present(host) is not None
+
+    def granted(self, host: str) -> list[SourceGranted]:
+        """Grants that the host was told of and not to stop."""
+        revoked = {r.grant for r in self.d.all(host, SourceRevoked)}
+        return [g for g in self.d.all(host, SourceGranted) if g.grant not in revoked]
+
+    # --- hosts
+
+    @rule(host=hosts)
+    def join(self, host: str) -> None:
+        self.d.join(host)
+
+    @rule(host=hosts)
+    def restart(self, host: str) -> None:
+        self.restarts += 1
+        self.d.join(host, instance=f"{host}-{self.restarts}x")
+
+    @rule(host=hosts)
+    def leave(self, host: str) -> None:
+        self.d.leave(host)
+
+    @rule(host=hosts)
+    def break_stream(self, host: str) -> None:
+        self.d.close(host)
+
+    @precondition(lambda self: any(self.present(h) for h in HOSTS))
+    @rule(data=st.data())
+    def reopen_stream(self, data: st.DataObject) -> None:
+        self.d.open(data.draw(st.sampled_from([h for h in HOSTS if self.present(h)])))
+
+    @rule(host=hosts, draining=st.booleans())
+    def drain(self, host: str, draining: bool) -> None:
+        if self.present(host):
+            self.d.renew(host, draining=draining)
+
+    # --- wanting and holding
+
+    @rule(host=peers, spec=specs, may_read=st.booleans(), cluster_only=st.booleans())
+    def want(self, host: str, spec: TaskSpec, may_read: bool, cluster_only: bool) -> None:
+        self.d.want(host, spec=spec, may_read=may_read, cluster_only=cluster_only)
+
+    @rule(host=hosts, spec=specs, pieces=numbers, complete=st.booleans(), old=st.booleans())
+    def report_holding(
+        self, host: str, spec: TaskSpec, pieces: list[int], complete: bool, old: bool
+    ) -> None:
+        about = meta("v0", PIECES) if old else self.about(spec)
+        held = list(range(PIECES)) if complete else pieces
+        known = digests(held, about.version)
+        bits = Bitmap(held).to_bytes()
+        self.d.say(host, PeerHolding(spec.task_id, spec, about, bits, known, complete))
+
+    @rule(host=peers, spec=specs, pieces=numbers)
+    def get_pieces(self, host: str, spec: TaskSpec, pieces: list[int]) -> None:
+        self.d.got(host, *pieces, version=self.version(spec), spec=spec)
+
+    @rule(host=peers, spec=specs)
+    def finish(self, host: str, spec: TaskSpec) -> None:
+        self.d.finish(host, self.version(spec), spec)
+
+    @rule(host=peers, spec=specs)
+    def give_up(self, host: str, spec: TaskSpec) -> None:
+        self.d.say(host, PeerLeft(spec.task_id))
+
+    @rule(host=hosts, spec=specs)
+    def evict(self, host: str, spec: TaskSpec) -> None:
+        self.d.say(host, TaskRemoved(spec.task_id))
+
+    @rule(child=peers, parent=hosts, spec=specs, reason=st.sampled_from(["corrupt", "gone", "busy"]))
+    def complain(self, child: str, parent: str, spec: TaskSpec, reason: str) -> None:
+        self.d.complain(child, parent, reason, spec)
+
+    # --- reading
+
+    @rule(host=hosts, changed=st.booleans(), known=st.booleans())
+    def origin_answers(self, host: str, changed: bool, known: bool) -> None:
+        for given in self.granted(host)[-1:]:
+            self.versions[given.task] += changed
+            self.d.opened(host, meta(f"v{self.versions[given.task]}", PIECES, length=-1 if known else None))
+
+    @rule(host=hosts, pieces=numbers)
+    def read_pieces(self, host: str, pieces: list[int]) -> None:
+        for given in self.granted(host)[-1:]:
+            version = f"v{self.versions[given.task]}"
+            self.d.say(host, SourcePieces(given.task, given.grant, version, digests(pieces, version)))
+
+    @rule(host=hosts, honestly=st.booleans())
+    def finish_reading(self, host: str, honestly: bool) -> None:
+        for given in self.granted(host)[-1:]:
+            version = f"v{self.versions[given.task]}"
+            about = meta(version, PIECES)
+            if honestly:
+                self.d.opened(host, about)
+                everything = digests(range(PIECES), version)
+                self.d.say(host, SourcePieces(given.task, given.grant, version, everything))
+            self.d.say(host, SourceFinished(given.task, given.grant, about))
+
+    @rule(host=hosts, fault=st.sampled_from(["origin", "reader", "request"]))
+    def reading_fails(self, host: str, fault: Any) -> None:
+        for given in self.granted(host)[-1:]:
+            self.d.say(host, SourceFailed(given.task, given.grant, Failure("failed", 500, fault=fault)))
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.5, 6.0, 20.0]), renewing=st.booleans())
+    def time_passes(self, seconds: float, renewing: bool) -> None:
+        self.d.wait(seconds, renewing=renewing)
+
+    # --- what always holds
+
+    @invariant()
+    def few_read_at_once(self) -> None:
+        cluster = self.d.state.cluster
+        for task in cluster.tasks.values():
+            assert len(task.grants) <= self.d.config.origin_readers
+            assert len({g.host for g in task.grants.values()}) == len(task.grants)
+            for grant in task.grants.values():
+                assert cluster.serving(grant.host)
+                if task.spec.scope:
+                    assert grant.host in task.peers
+        total = sum(len(task.grants) for task in cluster.tasks.values())
+        assert sum(cluster.reads.values()) == total
+
+    @invariant()
+    def new_lists_have_no_dead_hosts(self) -> None:
+        cluster = self.d.state.cluster
+        for child, told in self.d.told.items():
+            for assignment in told:
+                if isinstance(assignment, ParentsAssigned):
+                    listed = [parent.host for parent in assignment.parents]
+                    assert child not in listed
+                    assert len(listed) == len(set(listed))
+                    assert len(listed) <= self.d.config.parents + 1
+                    task = cluster.tasks.get(assignment.task)
+                    mine = task.peers.get(child) if task is not None else None
+                    if mine is not None and mine.parents == tuple(assignment.parents) and not mine.assign_after:
+                        assert all(cluster.present(host) for host in listed)
+
+    @invariant()
+    def lists_of_now_are_alive(self) -> None:
+        """Once every list that is due was sent, no list names a host that is not live."""
+        cluster = self.d.state.cluster
+        for task in cluster.tasks.values():
+            for peer in task.waiting.values():
+                host = cluster.present(peer.host)
+                if host is None or host.stream is None or peer.host in task.dirty:
+                    continue
+                for parent in peer.parents or ():
+                    present = cluster.present(parent.host)
+                    assert present is not None
+                    assert present.live
+                    assert parent.host in task.holders
+
+    @invariant()
+    def waiting_is_never_in_vain(self) -> None:
+        cluster, now = self.d.state.cluster, self.d.now
+        for task in cluster.tasks.values():
+            waiting = cluster.live_waiting(task)
+            need = need_of(
+                task,
+                waiting,
+                lambda h, task=task: cluster.serving(h) and not task.accusations.banned(h, now),  # type: ignore[misc]
+                now,
+            )
+            if need is not None:
+                patient = task.unmet_since is not None and (
+                    now <= task.unmet_since + self.d.config.reader_patience
+                )
+                assert task.grants or patient, "somebody reads, or the wait has an end"
+
+    @invariant()
+    def digests_never_change(self) -> None:
+        for task in self.d.state.cluster.tasks.values():
+            for batch in task.digests.batches():
+                for number, value in batch.items():
+                    key = (task.id, task.version or "", number)
+                    assert self.seen_digests.setdefault(key, value) == value
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        cluster = self.d.state.cluster
+        listed: dict[str, int] = {}
+        for task in cluster.tasks.values():
+            for host, peer in task.peers.items():
+                assert (peer.state is PeerState.WAITING) == (host in task.waiting)
+                assert (host in task.holders) == (bool(peer.held) or task.reading(host))
+                assert cluster.present(host) is not None
+                for parent in peer.parents or ():
+                    listed[parent.host] = listed.get(parent.host, 0) + 1
+            assert set(task.waiting) <= set(task.peers)
+            assert set(task.holders) <= set(task.peers)
+            assert {g.host for g in task.grants.values()} <= set(task.peers)
+            assert task.dirty <= set(task.waiting)
+        assert dict(+cluster.children) == listed
+
+    @invariant()
+    def nothing_is_overdue(self) -> None:
+        due = self.d.state.next_deadline()
+        assert due is None or due > self.d.now - 1e-9 or due >= self.d.now - 0.001 or self._may_tick()
+
+    def _may_tick(self) -> bool:
+        decisions, _ = self.d.state.tick(self.d.now)
+        self.d.take(decisions)
+        due = self.d.state.next_deadline()
+        return due is None or due > self.d.now
+
+    def teardown(self) -> None:
+        """Let everybody be well again: all who wait are served or told, and all is forgotten in the end."""
+        if not hasattr(self, "d"):
+            return
+        d = self.d
+        for host in list(HOSTS):
+            if self.present(host):
+                d.leave(host)
+        d.wait(130)
+        assert d.state.cluster.tasks == {}
+        assert not d.state.cluster._tasks_of
+        assert not d.state.cluster.unmet
+        assert d.state.next_deadline() is None
+        assert not any(isinstance(a, TaskDescribed) and not a.meta.version for t in d.told.values() for a in t)
+
+
+Cluster.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestCluster = Cluster.TestCase

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.swarm.picker import Demand, Holder, pick, slow_pieces
+from shared.task.bitmap import Bitmap
+
+RNG = random.Random(1)
+pieces = st.sets(st.integers(min_value=0, max_value=60)).map(Bitmap)
+stripes = st.none() | st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n)))
+holders = st.builds(Holder, pieces, stripes)
+
+
+@given(holders, st.lists(holders, max_size=4), pieces, pieces, pieces, pieces)
+def test_only_pieces_that_are_held_and_asked_for_are_picked(
+    parent: Holder, others: list[Holder], wanted: Bitmap, patient: Bitmap, slow: Bitmap, urgent: Bitmap
+) -> None:
+    number = pick(parent, others, Demand(wanted, patient, slow, urgent), RNG)
+    if number is not None:
+        assert number in parent.held
+        assert number in wanted or number in slow
+
+
+@given(st.lists(holders, max_size=4), pieces, pieces)
+def test_a_parent_without_stripe_is_never_left_idle_while_it_holds_something_wanted(
+    others: list[Holder], held: Bitmap, wanted: Bitmap
+) -> None:
+    assert (pick(Holder(held), others, Demand(wanted), RNG) is not None) == bool(held & wanted)
+
+
+def test_rarest_first() -> None:
+    parent = Holder(Bitmap([1, 2, 3]))
+    others = [Holder(Bitmap([1, 2])), Holder(Bitmap([1]))]
+    assert pick(parent, others, Demand(Bitmap([1, 2, 3])), RNG) == 3
+    assert pick(parent, others, Demand(Bitmap([1, 2])), RNG) == 2
+
+
+def test_own_stripe_first_and_the_stripe_of_others_only_after_patience() -> None:
+    parent = Holder(Bitmap.full(8), stripe=(1, 4))
+    assert pick(parent, [], Demand(Bitmap.full(8)), RNG) in (1, 5)
+    rest = Bitmap([0, 2])
+    assert pick(parent, [], Demand(rest), RNG) is None
+    assert pick(parent, [], Demand(rest, patient=rest), RNG) in (0, 2)
+
+
+def test_what_a_peer_holds_is_not_taken_from_the_seeder_out_of_turn() -> None:
+    seeder = Holder(Bitmap.full(4), stripe=(1, 2))
+    peer = Holder(Bitmap([0]))
+    rest = Bitmap([0, 2])
+    assert pick(seeder, [peer], Demand(rest, patient=rest), RNG) == 2
+    assert pick(seeder, [peer], Demand(Bitmap([0]), patient=Bitmap([0])), RNG) is None
+
+
+def test_children_of_one_seeder_start_with_disjoint_pieces() -> None:
+    wanted = Bitmap.full(40)
+    first = [
+        {n for n in wanted if pick(Holder(Bitmap([n]), (i, 4)), [], Demand(wanted), RNG) == n} for i in range(4)
+    ]
+    assert set.union(*first) == set(range(40))
+    assert sum(map(len, first)) == 40
+
+
+def test_urgent_pieces_go_before_rare_ones_and_in_order() -> None:
+    parent = Holder(Bitmap.full(9))
+    demand = Demand(Bitmap.full(9), urgent=Bitmap([4, 5]))
+    assert pick(parent, [Holder(Bitmap([4, 5]))], demand, RNG) == 4
+
+
+def test_endgame_only_when_nothing_else_is_left() -> None:
+    parent = Holder(Bitmap.full(4))
+    assert pick(parent, [], Demand(Bitmap([3]), slow=Bitmap([0])), RNG) == 3
+    assert pick(parent, [], Demand(Bitmap(), slow=Bitmap([0, 1])), RNG) == 0
+
+
+def test_slow_is_what_was_asked_long_ago() -> None:
+    assert list(slow_pieces({1: 0.0, 2: 9.5, 3: 4.0}, now=10.0, patience=1.0)) == [1, 3]
