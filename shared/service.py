@@ -32,6 +32,7 @@ from shared.errors import ConfigError
 from shared.http.limits import ServerLimits
 from shared.http.listeners import bound_address, listen_tcp, listen_unix
 from shared.http.messages import Request, Response
+from shared.http.metrics import HttpMetrics
 from shared.http.router import Router
 from shared.http.server import HttpServer
 from shared.metrics import exposition, new_registry
@@ -118,6 +119,7 @@ class Service:
         self.router = self.new_router()
         self.on_stopping: list[Callable[[], Awaitable[None]]] = []
         """Called, all at once, when the end begins; they have ``grace`` seconds."""
+        self._http_metrics = HttpMetrics(self.registry)
         self._limits = limits
         self._grace = grace
         self._servers: list[tuple[HttpServer, list[trio.SocketListener]]] = []
@@ -129,14 +131,15 @@ class Service:
         add_service_routes(router, self.readiness, self.registry)
         return router
 
-    async def listen(self, address: str, router: Router | None = None) -> str:
+    async def listen(self, address: str, router: Router | None = None, *, name: str = "") -> str:
         """Bind ``HOST:PORT``; requests are answered from :meth:`run` on.
 
-        Returns the address that was bound (port 0 takes a free one). Raises ConfigError.
+        ``name`` stands for the listener in metrics (default: the role). Returns the address that was bound
+        (port 0 takes a free one). Raises ConfigError.
         """
         listeners = await listen_tcp(address)
         bound = bound_address(listeners[0])
-        self._add(bound, router or self.router, listeners)
+        self._add(name or self.name, bound, router or self.router, listeners)
         return bound
 
     async def listen_unix(self, path: Path, router: Router, *, mode: int = 0o600) -> None:
@@ -150,12 +153,17 @@ class Service:
             raise ConfigError(
                 f"cannot make the folder of the socket {path}: {error.strerror}; give another --socket"
             ) from None
-        self._add(str(path), router, [await listen_unix(path, mode=mode)])
+        self._add(f"{self.name}-local", str(path), router, [await listen_unix(path, mode=mode)])
         self._socket_paths.append(path)
 
-    def _add(self, address: str, router: Router, listeners: list[trio.SocketListener]) -> None:
-        log.info("listening", role=self.name, address=address)
-        self._servers.append((HttpServer(router, limits=self._limits, name=self.name), listeners))
+    def _add(self, name: str, address: str, router: Router, listeners: list[trio.SocketListener]) -> None:
+        names = {server.name for server, _ in self._servers}
+        server = HttpServer(
+            router, limits=self._limits, name=f"{name}-{len(names) + 1}" if name in names else name
+        )
+        log.info("listening", role=self.name, server=server.name, address=address)
+        self._servers.append((server, listeners))
+        self._http_metrics.watch(server)
 
     async def run(
         self, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

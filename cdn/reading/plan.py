@@ -261,9 +261,9 @@ def wanted_pieces(count: int, pieces: Iterable[tuple[int, int]] | None, held: Bi
         return Bitmap.full(count) - held
     asked = Bitmap()
     for first, length in pieces:
-        asked = asked | (
-            Bitmap.full(min(first + max(length, 0), count)) - Bitmap.full(min(max(first, 0), count))
-        )
+        start = min(max(first, 0), count)
+        stop = min(max(first + length, start), count)
+        asked = asked | (Bitmap.full(stop) - Bitmap.full(start))
     return asked - held
 
 

@@ -43,6 +43,8 @@ class Inflater:
         """
         while self._pending:
             if self._object is None:
+                if not self._gzip and len(self._pending) < 2:
+                    return b""  # which deflate it is stands in the first two bytes
                 self._object = zlib.decompressobj(self._window())
             try:
                 output = self._object.decompress(self._pending, MAX_OUTPUT)

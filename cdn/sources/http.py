@@ -7,6 +7,7 @@ no credential reaches a host that it was not given for.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -259,9 +260,11 @@ def hop_headers(request: SourceRequest, url: str) -> dict[str, str]:
 def next_hop(request: SourceRequest, url: str, location: str) -> str:
     """Where a redirection of ``url`` leads. Raises SourceError when it may not be followed."""
     try:
-        # Header values were read as Latin-1; what is not ASCII is meant as UTF-8. Credentials that the
-        # redirection itself holds are not used.
-        target, _ = normalize_url(urljoin(url, location.encode("latin-1").decode()))
+        # Header values were read as Latin-1; what is not ASCII is mostly meant as UTF-8. Credentials that
+        # the redirection itself holds are not used.
+        with contextlib.suppress(UnicodeError):
+            location = location.encode("latin-1").decode()
+        target, _ = normalize_url(urljoin(url, location))
     except (InvalidRequest, ValueError) as error:
         raise SourceError(f"{redact_url(url)} redirects to nowhere: {error}") from error
     scheme = urlsplit(target).scheme

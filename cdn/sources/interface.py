@@ -96,7 +96,7 @@ class SourceResponse:
 
     def __init__(
         self,
-        body: AsyncIterable[bytes] | bytes = b"",
+        body: AsyncIterable[bytes] | bytes | None = None,
         *,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
@@ -111,14 +111,18 @@ class SourceResponse:
     ) -> None:
         self.status = status
         self.headers = dict(headers or {})
-        self.content_length = len(body) if isinstance(body, bytes) else content_length
+        self.content_length = content_length
+        if isinstance(body, bytes) and content_length < 0:
+            self.content_length = len(body)
         self.range = range
         self.etag = etag
         self.last_modified = last_modified
         self.content_type = content_type
         self.url = url
         self.decoded = decoded
-        self._body: AsyncIterator[bytes] = _once(body) if isinstance(body, bytes) else aiter(body)
+        self._body: AsyncIterator[bytes] = (
+            _Once(body or b"") if body is None or isinstance(body, bytes) else aiter(body)
+        )
         self._spare = memoryview(b"")
         self._close = close
 
@@ -165,10 +169,6 @@ class _Once:
         if body is None:
             raise StopAsyncIteration
         return body
-
-
-def _once(body: bytes) -> AsyncIterator[bytes]:
-    return _Once(body)
 
 
 class ResourceClient(ABC):

@@ -67,10 +67,11 @@ def get(
         hash_content=json,
     )
     config = load(options, {"peer.socket": socket}).config
+    verbose = options is not None and options.verbose
     with OutputFile(output) as file:
         display = choose_display(output.name, silent=json)
         try:
-            result = run_command(_download, config, order, file.fd, display)
+            result = run_command(_download, config, order, file.fd, display, verbose)
         finally:
             display.close()
         file.commit()
@@ -80,7 +81,9 @@ def get(
         print(describe_result(output, result))
 
 
-async def _download(config: Config, order: DownloadOrder, fd: int, display: Display) -> DownloadDone:
+async def _download(
+    config: Config, order: DownloadOrder, fd: int, display: Display, verbose: bool
+) -> DownloadDone:
     import trio
 
     from peer.client import LocalClient, NoDaemon
@@ -91,7 +94,10 @@ async def _download(config: Config, order: DownloadOrder, fd: int, display: Disp
             return await LocalClient(config.peer.socket).download(order, fd, display.update)
         except NoDaemon:
             from peer.oneshot import download_once
+            from shared.logging import configure
 
+            # this process is a daemon for a moment, but its user asked for a file, not for a log
+            configure("debug" if verbose else "error", config.log.format)
             return await download_once(config, order, fd, display.update)
     raise DeadlineExceeded(
         f"not complete after {format_duration(order.timeout or 0)}: give a longer --timeout; "

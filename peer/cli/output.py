@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,7 +29,7 @@ class OutputFile:
         self.target = Path(os.path.realpath(target))
         if self.target.exists() and not self.target.is_file():
             raise UsageError(f"-o {target} is not a regular file: name another one")
-        self.path = self.target.parent / f".dragonet-{secrets.token_hex(8)}.part"
+        self.path = self.target.parent / f".dragonet-{os.urandom(8).hex()}.part"
         self._committed = False
         try:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

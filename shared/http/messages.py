@@ -221,11 +221,13 @@ class Response:
 
     * ``body``: bytes; a memoryview of bytes (sent without a copy); a :class:`FileBody` (sendfile); an async
       iterator of bytes, sent chunk by chunk (chunked, or exactly ``length`` bytes when given) and closed
-      with ``aclose`` when the client hangs up.
+      with ``aclose`` when the client hangs up (a client that only closed its sending side is served on as
+      long as chunks follow within two seconds).
     * ``release`` is called exactly once when the response is over, however it ended.
     * ``upgrade`` with status 101, or 2xx for CONNECT: called with the connection's stream (what the client
       has sent early comes first) after the head is sent; the connection is closed when it returns.
-    * ``endless`` marks an iterator that never ends by itself: a draining server ends it at once, cleanly.
+    * ``endless`` marks an iterator that never ends by itself: a draining server ends it at once, cleanly,
+      and a client that closes its side has hung up at once.
 
     A Content-Length among ``headers`` wins over the body's own (for HEAD answers); Date is added.
     """

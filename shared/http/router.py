@@ -96,9 +96,9 @@ class Router:
                     return await handler(request)
                 allowed.update(endpoint.methods)
         if allowed:
-            names = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
-            words = f"{request.method} is not possible here: use {names}"
-            return failure_response(405, words, [("allow", names)])
+            allow = ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
+            words = f"{request.method} is not possible here: use {allow}"
+            return failure_response(405, words, [("allow", allow)])
         if self._fallback is not None:
             return await self._fallback(request)
         return failure_response(404, "there is nothing at this path")

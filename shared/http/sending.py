@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 COALESCE_BYTES = 64 * 1024
 """A body up to here is sent in one piece with its head."""
+HALF_CLOSED_PATIENCE = 2.0
+"""Seconds without a chunk after which a client that has closed its side is taken to be gone: over TCP a
+client that only sends no more looks the same until something is sent to it."""
 
 # What h11 is told of a response, to keep its state; the bytes are made by frame_response.
 _BEGUN = h11.Response(status_code=400, headers=[(b"content-length", b"0")])
@@ -174,12 +177,17 @@ class Sender:
     ) -> bool:
         """Send chunk by chunk; whether the response is complete. Raises ClientGone."""
         complete = gone = in_chunk = False
+        sent = 0
         failure: Exception | None = None
         left = frame.length
 
         async def watch(scope: trio.CancelScope, hangup: Hangup) -> None:
             nonlocal gone
             await hangup()
+            seen = -1
+            while not response.endless and (in_chunk or seen != sent):
+                seen = sent
+                await trio.sleep(HALF_CLOSED_PATIENCE)
             gone = True
             scope.cancel()
 
@@ -202,6 +210,7 @@ class Sender:
                         in_chunk = True
                         await self._send_chunk(chunk, frame.chunked)
                         in_chunk = False
+                        sent += 1
                     complete = True
                 except Exception as error:  # noqa: BLE001 – looked at below, outside the nursery
                     failure = error

@@ -1,12 +1,14 @@
 """Where a task's pieces lie: in an LMDB environment of their own, or, for small ones, in the index.
 
 The environment is ``content/<task id>.mdb``: ``p`` + number (4 bytes, big-endian) is a piece, ``d`` +
-number its digest, written in one transaction. So after a kill the environment alone tells which pieces
-are held. All functions here block; callers run them in worker threads, each write transaction whole.
+number its digest, written in one transaction; ``v`` is the version of the content that they belong to.
+So after a kill the environment alone tells which pieces are held. All functions here block; callers run
+them in worker threads, each write transaction whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +16,17 @@ from typing import Protocol
 
 import lmdb
 
-from shared.store.index import Index, as_store_error
+from shared.errors import StoreDamaged, StoreError
+from shared.protocol import TaskMeta
+from shared.store.environment import PAGE, as_store_error, open_environment
+from shared.store.index import Index
+from shared.task.bitmap import MAX_PIECES
 from shared.task.digest import PIECE_DIGEST_LENGTH
 
-PAGE = 4096
 ROOM = 4 * 1024 * 1024
 """Address space beside the pieces: tree pages, and pages that a transaction replaces."""
+
+_discarded = itertools.count()
 
 
 class OpenPiece:
@@ -38,22 +45,22 @@ class OpenPiece:
 
 
 class Pieces(Protocol):
-    """Storage of one task's pieces. Not thread-safe but for reads beside one write."""
+    """Storage of one task's pieces: any number of reads beside writes, which wait for each other."""
 
-    def load(self) -> dict[int, bytes]:
-        """The digests of all pieces held, by number."""
+    def load(self) -> tuple[dict[int, bytes], int]:
+        """The digests of all pieces held, by number, and the bytes that they are together."""
 
     def put(self, number: int, data: memoryview | bytes, digest: bytes) -> None:
         """Store a piece. Raises StoreError."""
 
     def open(self, number: int) -> OpenPiece | None:
-        """A view of a piece, None when it is not there."""
+        """A view of a piece, None when it is not there. Raises StoreError."""
 
     def drop(self, number: int) -> None:
-        """Forget a piece that turned out damaged."""
+        """Forget a piece that turned out damaged. Raises StoreError."""
 
     def sync(self) -> None:
-        """Make everything durable."""
+        """Make everything durable. Raises StoreError."""
 
     def close(self) -> None:
         """Close; no view may be open."""
@@ -62,83 +69,107 @@ class Pieces(Protocol):
 class ContentFile:
     """Pieces in an LMDB environment of their own."""
 
-    def __init__(self, path: Path, length: int | None, piece_length: int, max_map: int) -> None:
-        count = 0 if length is None else -(-length // piece_length)
-        needed = max_map if length is None else length + count * 2 * PAGE + 2 * piece_length + ROOM
+    def __init__(self, path: Path, meta: TaskMeta, max_map: int) -> None:
+        self._path = path
+        self._env = open_environment(path, map_size_for(meta, max_map), sync=False)
         try:
-            self._env = lmdb.open(
-                str(path),
-                subdir=False,
-                map_size=-(-needed // PAGE) * PAGE,
-                sync=False,
-                metasync=False,
-                meminit=False,
-                max_readers=512,
-            )
+            self._claim(meta.version.encode())
+        except lmdb.Error as error:
+            self._env.close()
+            raise as_store_error(error) from None
+        except StoreError:
+            self._env.close()
+            raise
+
+    def load(self) -> tuple[dict[int, bytes], int]:
+        digests: dict[int, bytes] = {}
+        size = 0
+        try:
+            with self._env.begin(buffers=True) as txn, txn.cursor() as cursor:
+                found = cursor.set_range(b"d")
+                while found and cursor.key()[:1] == b"d":
+                    number, digest = int.from_bytes(cursor.key()[1:], "big"), bytes(cursor.value())
+                    piece = txn.get(_piece_key(number))
+                    if piece is None or len(digest) != PIECE_DIGEST_LENGTH or number >= MAX_PIECES:
+                        raise StoreDamaged(f"{self._path.name} is inconsistent at piece {number}")
+                    digests[number] = digest
+                    size += len(piece)
+                    found = cursor.next()
         except lmdb.Error as error:
             raise as_store_error(error) from None
-
-    def load(self) -> dict[int, bytes]:
-        digests: dict[int, bytes] = {}
-        with self._env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.set_range(b"d")
-            while found and cursor.key()[:1] == b"d":
-                digests[int.from_bytes(cursor.key()[1:], "big")] = cursor.value()
-                found = cursor.next()
-        return digests
+        return digests, size
 
     def put(self, number: int, data: memoryview | bytes, digest: bytes) -> None:
-        key = number.to_bytes(4, "big")
         try:
             with self._env.begin(write=True) as txn:
-                txn.put(b"p" + key, data, append=False)
-                txn.put(b"d" + key, digest)
+                txn.put(_piece_key(number), data)
+                txn.put(_digest_key(number), digest)
         except lmdb.Error as error:
             raise as_store_error(error) from None
 
     def open(self, number: int) -> OpenPiece | None:
-        txn = self._env.begin(buffers=True)
-        data = txn.get(b"p" + number.to_bytes(4, "big"))
+        try:
+            txn = self._env.begin(buffers=True)
+            data = txn.get(_piece_key(number))
+        except lmdb.Error as error:
+            raise as_store_error(error) from None
         if data is None:
             txn.abort()
             return None
         return OpenPiece(data, txn.abort)
 
     def drop(self, number: int) -> None:
-        key = number.to_bytes(4, "big")
         try:
             with self._env.begin(write=True) as txn:
-                txn.delete(b"p" + key)
-                txn.delete(b"d" + key)
+                txn.delete(_piece_key(number))
+                txn.delete(_digest_key(number))
         except lmdb.Error as error:
             raise as_store_error(error) from None
 
     def sync(self) -> None:
         try:
             self._env.sync(True)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)  # the file's own entry
+            finally:
+                os.close(folder)
         except lmdb.Error as error:
             raise as_store_error(error) from None
+        except OSError as error:
+            raise StoreError(f"the data folder cannot be synchronised: {error.strerror}") from None
 
     def close(self) -> None:
         self._env.close()
 
+    def _claim(self, version: bytes) -> None:
+        """Write the version into a new environment; an old one of another version is not to be used."""
+        with self._env.begin() as txn:
+            found = txn.get(b"v")
+        if found is None:
+            with self._env.begin(write=True) as txn:
+                txn.put(b"v", version)
+        elif found != version:
+            raise StoreDamaged(f"{self._path.name} holds another version of the content")
+
 
 class InlineContent:
-    """The one piece of a small task, as a value in the index. Its ``put`` is asynchronous (see Store)."""
+    """The one piece of a small task, as a value in the index. Its ``put`` is committed by the store."""
 
     def __init__(self, index: Index, task_id: str) -> None:
-        self._index = index
         self.key = b"i" + task_id.encode()
         self.value = index.get(self.key)
 
-    def load(self) -> dict[int, bytes]:
-        return {} if self.value is None else {0: self.value[:PIECE_DIGEST_LENGTH]}
+    def load(self) -> tuple[dict[int, bytes], int]:
+        if self.value is None:
+            return {}, 0
+        return {0: self.value[:PIECE_DIGEST_LENGTH]}, len(self.value) - PIECE_DIGEST_LENGTH
 
     def put(self, number: int, data: memoryview | bytes, digest: bytes) -> None:
-        self.value = digest + bytes(data)
+        self.value = b"".join((digest, data))
 
     def open(self, number: int) -> OpenPiece | None:
-        if number != 0 or self.value is None:
+        if self.value is None:
             return None
         return OpenPiece(memoryview(self.value)[PIECE_DIGEST_LENGTH:], _nothing)
 
@@ -152,19 +183,55 @@ class InlineContent:
         """Nothing is open."""
 
 
-def remove_content(folder: Path, task_id: str) -> None:
-    """Unlink a task's environment; open ones stay readable until they are closed."""
-    for name in (f"{task_id}.mdb", f"{task_id}.mdb-lock"):
-        (folder / name).unlink(missing_ok=True)
+def map_size_for(meta: TaskMeta, max_map: int) -> int:
+    """Bytes of address space that a content needs; the file is only as long as what is in it."""
+    if meta.length is None:
+        return max_map
+    count = -(-meta.length // meta.piece_length)
+    return meta.length + count * 2 * PAGE + 2 * meta.piece_length + ROOM
+
+
+def content_path(folder: Path, task_id: str) -> Path:
+    """The file of a task's environment."""
+    return folder / f"{task_id}.mdb"
+
+
+def discard(folder: Path, task_id: str) -> Path | None:
+    """Take a task's environment out of the way at once; gives what remains to be unlinked, if anything.
+
+    Renaming takes no time, unlinking a large file does. Views that are open stay valid.
+    """
+    path = content_path(folder, task_id)
+    path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
+    trash = path.with_name(f"{task_id}.{next(_discarded)}.gone")
+    try:
+        path.rename(trash)
+    except FileNotFoundError:
+        return None
+    return trash
 
 
 def disk_room(folder: Path, share: float) -> int:
-    """Bytes that may still be written before more than ``share`` of the file system is in use."""
-    stat = os.statvfs(folder)
+    """Bytes that may still be written before more than ``share`` of the file system is in use.
+
+    Raises StoreError when the folder is gone.
+    """
+    try:
+        stat = os.statvfs(folder)
+    except OSError as error:
+        raise StoreError(f"the data folder {folder} cannot be used: {error.strerror}") from None
     total = stat.f_blocks * stat.f_frsize
     available = stat.f_bavail * stat.f_frsize
     used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
     return max(0, min(available, int(total * share) - used))
+
+
+def _piece_key(number: int) -> bytes:
+    return b"p" + number.to_bytes(4, "big")
+
+
+def _digest_key(number: int) -> bytes:
+    return b"d" + number.to_bytes(4, "big")
 
 
 def _nothing() -> None:

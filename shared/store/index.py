@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
+import structlog
 import trio
 
-from shared.errors import StoreDamaged, StoreError, StoreFull
+from shared.errors import StoreDamaged, StoreError
+from shared.store.environment import as_store_error, open_environment
+
+log = structlog.get_logger()
 
 MAP_SIZE = 1 << 36
 """64 GiB of address space; the file is as long as what is in it."""
@@ -25,10 +29,13 @@ Write = tuple[bytes, bytes | None]
 
 
 class _Pending:
-    __slots__ = ("done", "error", "writes")
+    """Writes of one caller; one who does not wait for them has them tried again with the next commit."""
 
-    def __init__(self, writes: list[Write]) -> None:
+    __slots__ = ("done", "error", "waited", "writes")
+
+    def __init__(self, writes: tuple[Write, ...], waited: bool) -> None:
         self.writes = writes
+        self.waited = waited
         self.done = trio.Event()
         self.error: StoreError | None = None
 
@@ -37,107 +44,106 @@ class Index:
     """Reads are immediate; writes are committed by :meth:`run`, in order."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
-            self._env = lmdb.open(
-                str(path), subdir=False, map_size=MAP_SIZE, metasync=False, meminit=False, max_readers=512
-            )
-        except lmdb.Error as error:
-            if "No space left" in str(error):
-                raise full("disk") from None
+            self._env = open_environment(path, MAP_SIZE)
+        except StoreDamaged as error:
             raise StoreDamaged(
-                f"{path} cannot be opened ({error}): if it is damaged, remove the folder {path.parent}; "
+                f"the index {path} is damaged ({error}): remove the folder {path.parent}; "
                 "its content will be fetched again"
             ) from None
         self._queue: list[_Pending] = []
+        self._unwritten: dict[bytes, bytes | None] = {}
         self._filled = trio.Event()
+        self._stopped = False
 
     async def run(self) -> None:
-        """Commit what is written, until cancelled; what is queued by then is committed still."""
-        try:
+        """Commit what is written, until :meth:`stop` and everything is committed.
+
+        Being cancelled is not heard: someone who is shielded may still wait for a write.
+        """
+        with trio.CancelScope(shield=True):
             while True:
-                while not self._queue:
+                if self._queue:
+                    await self._commit_queue()
+                elif self._stopped:
+                    return
+                else:
                     self._filled = trio.Event()
                     await self._filled.wait()
-                await self._commit_queue()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._commit_queue()
+
+    def stop(self) -> None:
+        """No more writes will come."""
+        self._stopped = True
+        self._filled.set()
 
     def write_later(self, *writes: Write) -> None:
-        """Queue writes; an error is dropped, the next write of the record brings it again."""
-        self._add(list(writes))
+        """Queue writes. What cannot be written (a full disk) is tried again with the next commit."""
+        if writes and not self._stopped:
+            self._add(_Pending(writes, waited=False))
 
     async def write(self, *writes: Write) -> None:
         """Write and wait for the commit. Raises StoreFull or StoreError. A cancelled wait does not undo it."""
-        pending = self._add(list(writes))
+        if self._stopped:
+            raise StoreError("the store is closed")
+        pending = _Pending(writes, waited=True)
+        self._add(pending)
         await pending.done.wait()
         if pending.error is not None:
             raise pending.error
 
     def get(self, key: bytes) -> bytes | None:
-        """A copy of a value."""
-        with self._env.begin() as txn:
-            return txn.get(key)
+        """A copy of a value. Raises StoreError."""
+        try:
+            with self._env.begin() as txn:
+                value: bytes | None = txn.get(key)
+                return value
+        except lmdb.Error as error:
+            raise as_store_error(error) from None
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (key without prefix, value) whose key begins with ``prefix``."""
-        with self._env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
-                yield cursor.key()[len(prefix) :], cursor.value()
-                found = cursor.next()
+        """All (key without prefix, value) whose key begins with ``prefix``. Raises StoreError."""
+        try:
+            with self._env.begin() as txn, txn.cursor() as cursor:
+                found = cursor.set_range(prefix)
+                while found and cursor.key().startswith(prefix):
+                    yield cursor.key()[len(prefix) :], cursor.value()
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise as_store_error(error) from None
 
     def close(self) -> None:
         """Close the environment; the writer must have ended."""
         self._env.close()
 
-    def _add(self, writes: list[Write]) -> _Pending:
-        pending = _Pending(writes)
+    def _add(self, pending: _Pending) -> None:
         self._queue.append(pending)
         self._filled.set()
-        return pending
 
     async def _commit_queue(self) -> None:
         batch, self._queue = self._queue, []
-        if not batch:
-            return
-        error = await trio.to_thread.run_sync(self._commit, [p.writes for p in batch])
+        writes = dict(self._unwritten)
         for pending in batch:
+            writes.update(pending.writes)
+        error = await trio.to_thread.run_sync(self._commit, writes)
+        if error is None:
+            self._unwritten.clear()
+        else:
+            log.warning("the store's index cannot be written", cause=str(error))
+        for pending in batch:
+            if error is not None and not pending.waited:
+                self._unwritten.update(pending.writes)
             pending.error = error
             pending.done.set()
 
-    def _commit(self, batches: list[list[Write]]) -> StoreError | None:
+    def _commit(self, writes: dict[bytes, bytes | None]) -> StoreError | None:
         """One transaction, begun and committed in this thread."""
         try:
             with self._env.begin(write=True) as txn:
-                for writes in batches:
-                    for key, value in writes:
-                        if value is None:
-                            txn.delete(key)
-                        else:
-                            txn.put(key, value)
+                for key, value in writes.items():
+                    if value is None:
+                        txn.delete(key)
+                    else:
+                        txn.put(key, value)
         except lmdb.Error as error:
             return as_store_error(error)
         return None
-
-
-def full(what: str) -> StoreFull:
-    """The error for a full ``disk``, ``quota`` or ``map``, in words."""
-    words = {
-        "disk": "the disk of the data folder is full, and evicting unpinned content did not make room: free disk "
-        "space, or give --data-dir a folder on a larger disk",
-        "quota": "the store's quota is full, and evicting unpinned content did not make room: raise store.quota, "
-        "or remove content with `dragonet rm`",
-        "map": "the content is longer than the store may map for it: raise store.max_map",
-    }
-    return StoreFull(words[what])
-
-
-def as_store_error(error: lmdb.Error) -> StoreError:
-    """LMDB's errors as ours."""
-    if isinstance(error, lmdb.MapFullError):
-        return full("map")
-    if isinstance(error, lmdb.DiskError) or "No space left" in str(error):
-        return full("disk")
-    return StoreError(f"the store cannot write: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,8 @@ class Store:
     ) -> None:
         self.on_removed: list[Callable[[str], None]] = []
         """Called with the id of each task that was removed or evicted."""
+        self.on_pressure: list[Callable[[], Awaitable[None]]] = []
+        """Called before anything is evicted: give up uses that nobody needs just now."""
         self.writers = trio.CapacityLimiter(WRITERS)
         self._content = folder / "content"
         self._config = config
@@ -241,6 +243,8 @@ class Store:
 
     async def evict_for(self, size: int) -> bool:
         """Evict unpinned, unused content for ``size`` bytes; whether there was enough of it."""
+        for release_idle in self.on_pressure:
+            await release_idle()
         chosen = choose(self._candidates(), size)
         for task_id in chosen:
             log.info("evicting", task=task_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
 import trio
@@ -12,34 +12,66 @@ import trio
 from shared.errors import PieceCorrupt, PieceMissing, StoreError, StoreFull
 from shared.protocol import TaskMeta
 from shared.store.content import InlineContent, OpenPiece, Pieces
+from shared.store.environment import MapFull
 from shared.store.records import TaskRecord
-from shared.task.bitmap import Bitmap
+from shared.task.bitmap import MAX_PIECES, Bitmap
 from shared.task.digest import piece_digest
 from shared.task.pieces import PieceLayout
-
-if TYPE_CHECKING:
-    from shared.store.store import Store
 
 log = structlog.get_logger()
 
 INLINE_HASH = 16 * 1024
+"""Up to so many bytes are hashed on the spot: a thread would cost more."""
 Also = Callable[[int, memoryview], None]
+
+
+class Owner(Protocol):
+    """What a content needs of its store."""
+
+    writers: trio.CapacityLimiter
+
+    async def make_room(self, size: int) -> None:
+        """Evict until ``size`` bytes fit. Raises StoreFull, naming what is full."""
+
+    async def evict(self, size: int) -> bool:
+        """Evict ``size`` bytes whatever the quota says; whether there was enough that may go."""
+
+    async def write_inline(self, key: bytes, value: bytes | None) -> None:
+        """Commit an inline content. Raises StoreFull, StoreError."""
+
+    def gained(self, size: int) -> None:
+        """So many bytes more are held (negative: fewer)."""
+
+    def save(self, content: TaskContent) -> None:
+        """The record changed: write it soon."""
+
+    def completed(self, content: TaskContent) -> None:
+        """All pieces are held: make them durable in the background."""
+
+    def release(self, content: TaskContent) -> None:
+        """One use of the content ended."""
 
 
 class TaskContent:
     """One version of one task in the store. Get it from ``Store.create`` or ``Store.use``.
 
-    ``held`` and ``digests`` are live: read them, do not change them.
+    ``held`` and ``digests`` are live: read them, do not change them. ``size`` is the bytes held.
+    ``users`` counts who needs the storage open; at 0 it is closed, and of no more use.
     """
 
-    def __init__(self, store: Store, task_id: str, record: TaskRecord, pieces: Pieces) -> None:
+    def __init__(self, owner: Owner, task_id: str, record: TaskRecord, pieces: Pieces) -> None:
         self.task_id = task_id
         self.record = record
-        self.digests = pieces.load()
+        self.digests, self.size = pieces.load()
         self.held = Bitmap(self.digests)
         self.users = 0
+        self.wanted = False
+        """Whether anyone used it since it was opened; looking at it does not count as access."""
         self.dropped = False
-        self._store = store
+        """No longer part of the store: removed, or replaced by another version."""
+        self.changes = 0
+        """Pieces written since it was opened: what was made durable may have grown since."""
+        self._owner = owner
         self._pieces = pieces
         self._checked: set[int] = set()
 
@@ -55,55 +87,56 @@ class TaskContent:
         return None if meta.length is None else PieceLayout(meta.length, meta.piece_length)
 
     @property
-    def size(self) -> int:
-        """Bytes held."""
-        layout, held = self.layout, len(self.held)
-        if layout is None or not held:
-            return held * self.meta.piece_length
-        last = layout.count - 1
-        return held * layout.piece_length - (
-            layout.piece_length - layout.size(last) if last in self.held else 0
-        )
+    def whole(self) -> bool:
+        """Whether all pieces are held."""
+        layout = self.layout
+        return layout is not None and self.held.covers(layout.count)
+
+    # --- writing -------------------------------------------------------------------------------------
 
     async def put(
         self, number: int, data: memoryview | bytes, *, expected: bytes | None, also: Also | None = None
     ) -> tuple[bytes, bool]:
         """Verify and store a piece; gives its digest, and whether it was not held before.
 
-        Held pieces are verified, not stored again.
-
-        ``also(number, data)`` is called between verifying and storing, in the same worker thread.
+        Held pieces are verified, not stored again. ``also(number, data)`` is called between verifying
+        and storing, in the same worker thread (again, when storing is tried again after eviction).
         Raises PieceCorrupt when the length or digest is not the expected one, StoreFull, StoreError.
-        Cancellation is heard before or after, never in between.
+        Cancellation is heard before or after, never in between: ``held`` says what is committed.
         """
         self._check_size(number, len(data))
-        if self._store.short_of(len(data), self):
-            await self._store.make_room(len(data), self)
+        self._retain()
         try:
-            return await self._put(number, data, expected, also)
-        except StoreFull:
-            if not await self._store.evict_for(len(data)):
+            if number not in self.held and not self.dropped:
+                await self._owner.make_room(len(data))
+            try:
+                return await self._put(number, data, expected, also)
+            except MapFull:
                 raise
-        return await self._put(number, data, expected, also)
+            except StoreFull:
+                if not await self._owner.evict(len(data)):
+                    raise
+            return await self._put(number, data, expected, also)
+        finally:
+            self._owner.release(self)
 
     async def _put(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
-        small = len(data) <= INLINE_HASH and also is None and isinstance(self._pieces, InlineContent)
-        if small:
-            digest, known = self._write(number, data, expected, None)
+        inline = self._pieces if isinstance(self._pieces, InlineContent) else None
+        if inline is not None and len(data) <= INLINE_HASH and also is None:
+            digest, written = self._write(number, data, expected, None)
         else:
-            digest, known = await trio.to_thread.run_sync(
-                self._write, number, data, expected, also, limiter=self._store.writers
+            digest, written = await trio.to_thread.run_sync(
+                self._write, number, data, expected, also, limiter=self._owner.writers
             )
-        if not known:
-            if isinstance(self._pieces, InlineContent):
-                await self._store.write_inline(self._pieces.key, self._pieces.value)
+        if written and inline is not None and not self.dropped:
+            await self._owner.write_inline(inline.key, inline.value)
         fresh = number not in self.held
         if fresh:
-            if not self.dropped:
-                self._store.gained(len(data))
+            self._count(len(data))
             self.held.add(number)
+        self.changes += written
         self.digests[number] = digest
         self._checked.add(number)
         return digest, fresh
@@ -111,64 +144,93 @@ class TaskContent:
     def _write(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
+        """In a worker thread: the digest, and whether the piece had to be written."""
         digest = piece_digest(data)
         if expected is not None and digest != expected:
             raise PieceCorrupt(f"piece {number} does not have the digest that was read at the origin")
         if also is not None:
             also(number, memoryview(data))
-        known = self.digests.get(number) == digest
-        if not known:
+        written = self.digests.get(number) != digest
+        if written:
             self._pieces.put(number, data, digest)
-        return digest, known
+        return digest, written
+
+    async def set_meta(self, meta: TaskMeta) -> None:
+        """Take over metadata of the same version (its length has become known).
+
+        Raises StoreError when it contradicts what is known or held.
+        """
+        self.adopt(meta)
+        self._owner.save(self)
+
+    def adopt(self, meta: TaskMeta) -> None:
+        """``set_meta`` without saving it."""
+        old = self.meta
+        if (meta.version, meta.piece_length) != (old.version, old.piece_length):
+            raise StoreError("metadata of another version of the content does not fit to what is stored")
+        if meta.length is None:
+            if old.length is not None:
+                return
+        elif meta.length != old.length:
+            layout = PieceLayout(meta.length, meta.piece_length)
+            fits = old.length is None and all(n < layout.count for n in self.held)
+            if not fits or sum(layout.size(n) for n in self.held) != self.size:
+                raise StoreError(f"a length of {meta.length} bytes does not fit to what is stored")
+        self.record.meta = meta
+
+    async def complete(self, sha256: str = "") -> None:
+        """All pieces are held: the task is complete at once, and made durable in the background.
+
+        Raises ValueError when pieces are missing.
+        """
+        if not self.whole:
+            raise ValueError("a content that misses pieces is not complete")
+        self.record.complete = True
+        self.record.sha256 = sha256 or self.record.sha256
+        self._owner.completed(self)
+
+    # --- reading -------------------------------------------------------------------------------------
 
     async def open_piece(self, number: int) -> OpenPiece:
-        """A view of a piece; close it soon. Raises PieceMissing.
+        """A view of a piece; close it soon. Raises PieceMissing, StoreError.
 
         The first time that a piece is read in this process it is verified, in a thread, which also
         brings it into memory; a damaged one is forgotten and counts as missing.
         """
-        if number not in self.held:
+        if number not in self.held or not self.users:
             raise PieceMissing(f"piece {number} is not held")
         piece = self._pieces.open(number)
         if piece is None:
-            self._lost(number)
+            self._lost(number, self.digests[number])
             raise PieceMissing(f"piece {number} is not held")
-        self.users += 1
+        self._retain()
         opened = OpenPiece(piece.data, lambda: self._closed(piece))
-        if number not in self._checked:
-            try:
-                good = await self._verify(number, piece.data)
-            except BaseException:
-                opened.close()
-                raise
-            if not good:
-                opened.close()
-                await self._forget_damaged(number)
-                raise PieceMissing(f"piece {number} was damaged on disk and has been dropped")
+        if number in self._checked:
+            return opened
+        wanted = self.digests[number]
+        try:
+            good = await self._digest(piece.data) == wanted
+        except BaseException:
+            opened.close()
+            raise
+        if good:
             self._checked.add(number)
-        return opened
+            return opened
+        piece.close()
+        try:
+            await self._forget_damaged(number, wanted)
+        finally:
+            self._owner.release(self)
+        raise PieceMissing(f"piece {number} was damaged on disk and has been dropped")
 
     @asynccontextmanager
     async def read(self, number: int) -> AsyncIterator[memoryview | bytes]:
-        """A view of a piece for the time of the context. Raises PieceMissing."""
+        """A view of a piece for the time of the context. Raises PieceMissing, StoreError."""
         piece = await self.open_piece(number)
         try:
             yield piece.data
         finally:
             piece.close()
-
-    async def set_meta(self, meta: TaskMeta) -> None:
-        """Take over metadata of the same version (its length has become known)."""
-        if meta.version != self.meta.version:
-            raise ValueError("another version is another content")
-        self.record.meta = meta
-        self._store.save(self)
-
-    async def complete(self, sha256: str = "") -> None:
-        """All pieces are held: the task is complete at once, and made durable in the background."""
-        self.record.complete = True
-        self.record.sha256 = sha256 or self.record.sha256
-        self._store.completed(self)
 
     # --- for the store -------------------------------------------------------------------------------
 
@@ -182,37 +244,54 @@ class TaskContent:
 
     # --- inside --------------------------------------------------------------------------------------
 
+    def _retain(self) -> None:
+        """The storage must not be closed while a thread or a view uses it."""
+        if not self.users:
+            raise StoreError("the content is closed")
+        self.users += 1
+
     def _check_size(self, number: int, size: int) -> None:
         layout = self.layout
         if layout is None:
-            right = 0 < size <= self.meta.piece_length and number >= 0
+            right = 0 < size <= self.meta.piece_length and 0 <= number < MAX_PIECES
         else:
             right = 0 <= number < layout.count and size == layout.size(number)
         if not right:
             raise PieceCorrupt(f"{size} bytes are not a piece {number} of this content")
 
-    async def _verify(self, number: int, data: memoryview | bytes) -> bool:
+    async def _digest(self, data: memoryview | bytes) -> bytes:
         if len(data) <= INLINE_HASH:
-            return piece_digest(data) == self.digests[number]
-        return await trio.to_thread.run_sync(piece_digest, data) == self.digests[number]
+            return piece_digest(data)
+        return await trio.to_thread.run_sync(piece_digest, data)
 
-    async def _forget_damaged(self, number: int) -> None:
+    async def _forget_damaged(self, number: int, digest: bytes) -> None:
         log.warning("a stored piece is damaged and is dropped", task=self.task_id, piece=number)
         try:
-            await trio.to_thread.run_sync(self._pieces.drop, number, limiter=self._store.writers)
+            await trio.to_thread.run_sync(self._pieces.drop, number, limiter=self._owner.writers)
         except StoreError as error:
             log.warning("a damaged piece cannot be removed", task=self.task_id, cause=str(error))
-        self._lost(number)
+        self._lost(number, digest)
 
-    def _lost(self, number: int) -> None:
+    def _lost(self, number: int, digest: bytes) -> None:
+        """Strike a piece off, unless someone else did, or brought it anew."""
+        if number not in self.held or self.digests[number] != digest:
+            return
+        layout = self.layout
         self.held.discard(number)
-        self.digests.pop(number, None)
+        del self.digests[number]
+        self._checked.discard(number)
+        self._count(-(self.meta.piece_length if layout is None else layout.size(number)))
         self.record.complete = self.record.durable = False
-        self._store.save(self)
+        self._owner.save(self)
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if not self.dropped:
+            self._owner.gained(size)
 
     def _closed(self, piece: OpenPiece) -> None:
         piece.close()
-        self._store.release(self)
+        self._owner.release(self)
 
     def __repr__(self) -> str:
         return f"<TaskContent {self.task_id[:12]}, {len(self.held)} pieces, {self.users} users>"

@@ -127,8 +127,8 @@ class Download:
             return
         if meta.version != self._version:
             self._version = meta.version
-            for worker in list(self._workers.values()):
-                worker.cancel()
+            for outdated in self._workers.values():
+                outdated.cancel()
             self.banned.clear()
             self._known, self._patient = Bitmap(), Bitmap()
             self._young.clear()
@@ -139,8 +139,8 @@ class Download:
             elif host not in self.banned:
                 if worker is not None:
                     worker.cancel()
-                self._workers[host] = worker = ParentWorker(self, parent, meta.version)
-                nursery.start_soon(self._run_worker, worker, nursery)
+                fresh = self._workers[host] = ParentWorker(self, parent, meta.version)
+                nursery.start_soon(self._run_worker, fresh, nursery)
         for host, running in self._workers.items():
             if host not in self.task.parents:
                 running.cancel()

@@ -88,6 +88,7 @@ class Host:
         self.sessions = Sessions(self, origin)
         self._uploads = Uploads(self.tasks, self._slots, TokenBucket(config.upload_rate), metrics)
         store.on_removed.append(lambda task_id: self.report(TaskRemoved(task_id)))
+        store.on_pressure.append(lambda: self.tasks.close_idle(0))
         metrics.gauge("dragonet_upload_slots_used", "Upload slots in use.", lambda: self._slots.used)
         metrics.gauge("dragonet_source_reads_running", "Origin reads under way.", lambda: self.reads.running)
         metrics.gauge("dragonet_downloads_running", "Tasks being downloaded.", lambda: len(self.sessions))
@@ -228,6 +229,8 @@ class Host:
         while True:
             await trio.sleep(self.engine.config.linger / 2 + 0.5)
             await self.tasks.close_idle()
+            if not len(self.sessions):
+                self.engine.buffers.trim()
 
     def __repr__(self) -> str:
         return f"<Host {self.identity.id} {self.identity.role} at {self.identity.address}>"

@@ -169,11 +169,9 @@ class BufferPool:
         self._kept.setdefault(len(memory), []).append(memory)
         self._free += charge
         self._wake()
-        if self._free == self.capacity:
-            self.trim()
 
     def trim(self) -> None:
-        """Give the memory of unused buffers back to the system."""
+        """Give the memory of unused buffers back to the system. Call it when transfers are over."""
         for maps in self._kept.values():
             for memory in maps:
                 memory.close()

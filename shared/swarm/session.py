@@ -136,7 +136,8 @@ class Sessions:
             log.error("download ended by a defect", task=task.id, error=repr(error), exc_info=True)
             session.error = DragonetError(f"the download ended by a defect in dragonet: {error!r}")
         finally:
-            self._host.report(PeerLeft(task.id))
+            if self._sessions.get(task.id) in (None, session):  # else a newer session has registered already
+                self._host.report(PeerLeft(task.id))
             self._host.tasks.release(task)
             task.pulse.beat()
 

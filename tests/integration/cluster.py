@@ -202,7 +202,7 @@ class Cluster:
         for running in self._gets:
             running.end()
         for daemon in self.daemons:
-            if daemon.running:
+            if daemon.running and not daemon.terminated:
                 daemon.terminate()
         problems = [problem for daemon in self.daemons for problem in daemon.close()]
         if problems or self.failed:

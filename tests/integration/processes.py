@@ -60,7 +60,7 @@ class Daemon:
         self.environ = dict(environ)
         self.log_path = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self.killed = False
+        self.terminated = False
 
     def __repr__(self) -> str:
         state = "not started" if self.process is None else f"pid {self.process.pid}"
@@ -90,7 +90,7 @@ class Daemon:
     def start(self, *, wait: bool = True) -> None:
         """Start the process and, unless told otherwise, wait until /readyz answers 200."""
         assert not self.running, f"{self.name} runs already"
-        self.killed = False
+        self.terminated = False
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*dragonet_command(), *self.arguments],
@@ -132,13 +132,13 @@ class Daemon:
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
         assert self.process is not None
-        self.killed = True
         self.process.kill()
         self.process.wait(STOP_TIMEOUT)
 
     def terminate(self) -> None:
         """Send SIGTERM; see ``wait``."""
         assert self.process is not None
+        self.terminated = True
         self.process.send_signal(signal.SIGTERM)
 
     def wait(self, timeout: float = STOP_TIMEOUT) -> int:
@@ -162,7 +162,8 @@ class Daemon:
         if self.process is None:
             return problems
         if self.running:
-            self.terminate()
+            if not self.terminated:
+                self.terminate()
             try:
                 code = self.wait()
             except AssertionError as error:

@@ -47,6 +47,12 @@ def holds_half(host: Daemon, task_id: str) -> bool:
     return Bitmap.from_bytes(first_availability(host.address, task_id).held).covers(HALF // PIECE)
 
 
+def all_registered(cluster: Cluster) -> bool:
+    """Whether every peer's wish is known to the scheduler."""
+    assert cluster.scheduler is not None
+    return cluster.scheduler.metrics().value("dragonet_scheduler_waiting_peers") == len(cluster.peers)
+
+
 def test_killed_peer_goes_on_from_what_it_holds(cluster: Cluster, origin: Origin) -> None:
     url, gate, (first, second) = stopped_at_half(cluster, origin)
     victim = cluster.peers[0]
@@ -171,6 +177,7 @@ def test_killed_at_any_time(cluster: Cluster, origin: Origin, point: int) -> Non
     url = origin.add("/file.bin", CONTENT, gate=gate)
     running = [cluster.start_get(url, peer) for peer in cluster.peers]
     gate.wait_reached()
+    wait_until(partial(all_registered, cluster), "all peers are registered")
     cluster.peers[0].kill()
     cluster.seeders[0].kill()
     gate.open()

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from scheduler.needs import need_of
 from scheduler.tasks import PeerState, Task
 from shared.protocol import (
+    Assignment,
     Failure,
     ParentsAssigned,
     PeerHolding,
@@ -41,15 +42,42 @@ specs = st.sampled_from(SPECS)
 numbers = st.lists(st.integers(0, PIECES - 1), max_size=6, unique=True)
 
 
+class CheckedDriver(Driver):
+    """Checks every parent list at the moment it is sent."""
+
+    def take(self, decisions: list[tuple[str, Assignment]]) -> None:
+        cluster = self.state.cluster
+        for child, assignment in decisions:
+            if isinstance(assignment, ParentsAssigned):
+                listed = [parent.host for parent in assignment.parents]
+                assert child not in listed
+                assert len(listed) == len(set(listed))
+                assert len(listed) <= self.config.parents + 1
+                for host in listed:
+                    present = cluster.present(host)
+                    assert present is not None
+                    assert present.live
+            if isinstance(assignment, SourceGranted):
+                assert cluster.present(child) is not None
+        super().take(decisions)
+
+
 class Cluster(RuleBasedStateMachine):
     """Hosts come, go, want, read, give and fail in any order."""
 
-    @initialize(readers=st.integers(1, 3), seed=st.integers(0, 9))
-    def begin(self, readers: int, seed: int) -> None:
-        self.d = Driver(seed, origin_readers=readers, parents=2)
+    @initialize(
+        readers=st.integers(1, 3),
+        seed=st.integers(0, 9),
+        absent=st.sets(hosts, max_size=4),
+        wanting=st.sets(peers),
+    )
+    def begin(self, readers: int, seed: int, absent: set[str], wanting: set[str]) -> None:
+        self.d = CheckedDriver(seed, origin_readers=readers, parents=2)
         self.versions: dict[str, int] = {spec.task_id: 1 for spec in SPECS}
         self.seen_digests: dict[tuple[str, str, int], bytes] = {}
         self.restarts = 0
+        self.d.join(*(host for host in HOSTS if host not in absent))
+        self.d.want(*(host for host in PEERS if host in wanting), spec=PUBLIC)
 
     # --- helpers
 
@@ -106,9 +134,7 @@ class Cluster(RuleBasedStateMachine):
         self.d.want(host, spec=spec, may_read=may_read, cluster_only=cluster_only)
 
     @rule(host=hosts, spec=specs, pieces=numbers, complete=st.booleans(), old=st.booleans())
-    def report_holding(
-        self, host: str, spec: TaskSpec, pieces: list[int], complete: bool, old: bool
-    ) -> None:
+    def report_holding(self, host: str, spec: TaskSpec, pieces: list[int], complete: bool, old: bool) -> None:
         about = meta("v0", PIECES) if old else self.about(spec)
         held = list(range(PIECES)) if complete else pieces
         known = digests(held, about.version)
@@ -185,21 +211,6 @@ class Cluster(RuleBasedStateMachine):
         assert sum(cluster.reads.values()) == total
 
     @invariant()
-    def new_lists_have_no_dead_hosts(self) -> None:
-        cluster = self.d.state.cluster
-        for child, told in self.d.told.items():
-            for assignment in told:
-                if isinstance(assignment, ParentsAssigned):
-                    listed = [parent.host for parent in assignment.parents]
-                    assert child not in listed
-                    assert len(listed) == len(set(listed))
-                    assert len(listed) <= self.d.config.parents + 1
-                    task = cluster.tasks.get(assignment.task)
-                    mine = task.peers.get(child) if task is not None else None
-                    if mine is not None and mine.parents == tuple(assignment.parents) and not mine.assign_after:
-                        assert all(cluster.present(host) for host in listed)
-
-    @invariant()
     def lists_of_now_are_alive(self) -> None:
         """Once every list that is due was sent, no list names a host that is not live."""
         cluster = self.d.state.cluster
@@ -257,15 +268,23 @@ class Cluster(RuleBasedStateMachine):
         assert dict(+cluster.children) == listed
 
     @invariant()
-    def nothing_is_overdue(self) -> None:
-        due = self.d.state.next_deadline()
-        assert due is None or due > self.d.now - 1e-9 or due >= self.d.now - 0.001 or self._may_tick()
+    def who_lacks_pieces_that_others_hold_has_parents(self) -> None:
+        cluster, now = self.d.state.cluster, self.d.now
+        for task in cluster.tasks.values():
+            for child in task.waiting.values():
+                host = cluster.present(child.host)
+                if child.parents or host is None or host.stream is None:
+                    continue
+                for peer in task.holders.values():
+                    usable = cluster.serving(peer.host) and not task.accusations.banned(peer.host, now)
+                    if usable and peer is not child and not child.avoids(peer.host, now):
+                        assert not peer.held - child.held
 
-    def _may_tick(self) -> bool:
-        decisions, _ = self.d.state.tick(self.d.now)
-        self.d.take(decisions)
+    @invariant()
+    def time_has_something_to_do_later_only(self) -> None:
+        self.d.wait(0.002)
         due = self.d.state.next_deadline()
-        return due is None or due > self.d.now
+        assert due is None or due > self.d.now
 
     def teardown(self) -> None:
         """Let everybody be well again: all who wait are served or told, and all is forgotten in the end."""
@@ -280,7 +299,9 @@ class Cluster(RuleBasedStateMachine):
         assert not d.state.cluster._tasks_of
         assert not d.state.cluster.unmet
         assert d.state.next_deadline() is None
-        assert not any(isinstance(a, TaskDescribed) and not a.meta.version for t in d.told.values() for a in t)
+        assert not any(
+            isinstance(a, TaskDescribed) and not a.meta.version for t in d.told.values() for a in t
+        )
 
 
 Cluster.TestCase.settings = settings(

@@ -82,6 +82,7 @@ async def test_health_readiness_and_metrics_are_served(nursery: trio.Nursery) ->
         status, body = await get(address, "/metrics")
         assert status == 200
         assert b"dragonet_build_info" in body
+        assert b'dragonet_http_connections{server="peer"} 1.0' in body
         assert (await get(address, "/nothing"))[0] == 404
         stopping.set()
 

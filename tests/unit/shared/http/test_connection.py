@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,13 +17,7 @@ from shared.errors import TaskNotFound, Unavailable
 from shared.http.errors import ClientGone, RequestTimeout
 from shared.http.messages import FileBody, Request, Response
 from shared.http.server import HttpServer, ServerLimits
-
-_SPEC = importlib.util.spec_from_file_location("http_wires", Path(__file__).with_name("wires.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-wires = sys.modules.setdefault("http_wires", importlib.util.module_from_spec(_SPEC))
-_SPEC.loader.exec_module(wires)
-exchange, parse, read_all, serving = wires.exchange, wires.parse, wires.read_all, wires.serving
+from tests.unit.shared.http.wires import exchange, parse, read_all, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -362,7 +354,7 @@ async def test_error_answers_may_have_another_form() -> None:
         Response(199),
         Response(body=FileBody("/nowhere/at/all")),
         Response(body=memoryview(bytes(8)).cast("I")),
-        Response(200, upgrade=lambda stream: trio.lowlevel.checkpoint()),
+        Response(200, upgrade=trio.abc.AsyncResource.aclose),
     ],
 )
 async def test_a_response_that_cannot_be_sent_is_an_error(response: Response) -> None:
@@ -442,7 +434,10 @@ async def test_a_body_that_breaks_off_is_not_taken_for_complete(how: str) -> Non
     assert closed == [how]
 
 
-async def test_hanging_up_closes_the_iterator_and_releases() -> None:
+@pytest.mark.parametrize("endless", [True, False])
+async def test_hanging_up_closes_the_iterator_and_releases(
+    endless: bool, autojump_clock: trio.testing.MockClock
+) -> None:
     steps: list[str] = []
     over = trio.Event()
 
@@ -458,7 +453,7 @@ async def test_hanging_up_closes_the_iterator_and_releases() -> None:
             steps.append("released")
             over.set()
 
-        return Response(200, chunks(), release=release)
+        return Response(200, chunks(), release=release, endless=endless)
 
     async with serving(handler) as client:
         await client.send_all(GET)
@@ -466,6 +461,7 @@ async def test_hanging_up_closes_the_iterator_and_releases() -> None:
             pass
         await client.aclose()
         await over.wait()
+        assert trio.current_time() == (0 if endless else 2)
     assert steps == ["closed", "released"]
 
 

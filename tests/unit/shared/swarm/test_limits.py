@@ -17,7 +17,9 @@ async def test_a_bucket_lets_its_rate_through(autojump_clock: trio.testing.MockC
     assert 9 <= trio.current_time() - start <= 10.5
 
 
-async def test_requests_larger_than_the_burst_pass_and_are_paid_off(autojump_clock: trio.testing.MockClock) -> None:
+async def test_requests_larger_than_the_burst_pass_and_are_paid_off(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     bucket = TokenBucket(1000)
     start = trio.current_time()
     await bucket.take(100_000)

@@ -57,7 +57,8 @@ def test_what_a_peer_holds_is_not_taken_from_the_seeder_out_of_turn() -> None:
 def test_children_of_one_seeder_start_with_disjoint_pieces() -> None:
     wanted = Bitmap.full(40)
     first = [
-        {n for n in wanted if pick(Holder(Bitmap([n]), (i, 4)), [], Demand(wanted), RNG) == n} for i in range(4)
+        {n for n in wanted if pick(Holder(Bitmap([n]), (i, 4)), [], Demand(wanted), RNG) == n}
+        for i in range(4)
     ]
     assert set.union(*first) == set(range(40))
     assert sum(map(len, first)) == 40

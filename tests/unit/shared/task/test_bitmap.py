@@ -30,7 +30,10 @@ def test_the_wire_form_comes_back(a: set[int]) -> None:
 def test_spans_cover_exactly_the_set(a: set[int]) -> None:
     spans = list(Bitmap(a).spans())
     assert [n for first, count in spans for n in range(first, first + count)] == sorted(a)
-    assert all(b_first > a_first + a_count for (a_first, a_count), (b_first, _) in zip(spans, spans[1:], strict=False))
+    assert all(
+        b_first > a_first + a_count
+        for (a_first, a_count), (b_first, _) in zip(spans, spans[1:], strict=False)
+    )
 
 
 @given(numbers, st.integers(min_value=0, max_value=100))

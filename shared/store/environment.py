@@ -1,0 +1,75 @@
+"""LMDB environments as the store opens them, and LMDB's errors as ours. Blocking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from shared.errors import StoreDamaged, StoreError, StoreFull
+
+PAGE = 4096
+MAX_READERS = 512
+
+_DAMAGE = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+    lmdb.PanicError,
+)
+_FULL = {
+    "quota": "the store's quota is full, and evicting unpinned content did not make room: raise store.quota, "
+    "or remove content with `dragonet rm`",
+    "disk": "the disk of the data folder is full, and evicting unpinned content did not make room: free disk "
+    "space, or give --data-dir a folder on a larger disk",
+    "tasks": "the store holds as many tasks as it may, all of them pinned or in use: raise store.max_tasks, "
+    "or remove content with `dragonet rm`",
+}
+
+
+class MapFull(StoreFull):
+    """The environment's own address space is full: evicting other tasks does not help."""
+
+
+def open_environment(path: Path, map_size: int, **options: Any) -> lmdb.Environment:
+    """Open or create the environment in the file ``path``.
+
+    Raises StoreFull, StoreDamaged when the file is no intact environment, StoreError otherwise. A file
+    that is shorter than its own tree says is refused here, because reading beyond its end through the
+    memory map would kill the process.
+    """
+    try:
+        environment = lmdb.open(
+            str(path),
+            subdir=False,
+            map_size=-(-map_size // PAGE) * PAGE,
+            metasync=False,
+            meminit=False,
+            max_readers=MAX_READERS,
+            **options,
+        )
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    except lmdb.Error as error:
+        raise as_store_error(error) from None
+    if path.stat().st_size < needed:
+        environment.close()
+        raise StoreDamaged(f"{path.name} is shorter than its content")
+    return environment
+
+
+def full(what: str) -> StoreFull:
+    """The error for a full ``quota`` or ``disk``, or too many ``tasks``, in words."""
+    return StoreFull(_FULL[what])
+
+
+def as_store_error(error: lmdb.Error) -> StoreError:
+    """LMDB's errors as ours."""
+    if isinstance(error, lmdb.MapFullError):
+        return MapFull("the content is longer than the store may map for it: raise store.max_map")
+    if isinstance(error, lmdb.DiskError) or any(w in str(error) for w in ("No space left", "quota exceeded")):
+        return full("disk")
+    if isinstance(error, _DAMAGE):
+        return StoreDamaged(f"stored content cannot be read: {error}")
+    return StoreError(f"the store cannot work with its files: {error}")

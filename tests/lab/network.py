@@ -1,0 +1,112 @@
+"""Machines of a LAN as network namespaces on a bridge: own addresses, own loopback, cables that can be pulled.
+
+Needs root. The test process stands on the bridge, too, at ``gateway``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+
+def ip(*arguments: str) -> None:
+    """Run ip(8). Raises CalledProcessError."""
+    program = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    assert program is not None, "ip is not installed: run `make lab`"
+    subprocess.run([program, *arguments], check=True, capture_output=True, text=True)
+
+
+class Machine:
+    """One namespace with one cable."""
+
+    def __init__(self, network: Network, number: int) -> None:
+        self.namespace = f"{network.name}-{number}"
+        self.address = f"{network.prefix}.{number + 1}"
+        self._cable = f"{network.name}c{number}"
+        ip("netns", "add", self.namespace)
+        ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        ip("link", "set", self._cable, "master", network.name, "up")
+        ip("-n", self.namespace, "link", "set", "lo", "up")
+        ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        ip("-n", self.namespace, "link", "set", "eth0", "up")
+
+    def unplug(self) -> None:
+        """Pull the cable: packets are lost, nobody is told."""
+        ip("link", "set", self._cable, "nomaster")
+
+    def plug(self, network: Network) -> None:
+        """Put the cable back."""
+        ip("link", "set", self._cable, "master", network.name)
+
+    def start(
+        self, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a program on this machine; ip(8) becomes it, so signals reach it."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *command],
+            env={**environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def close(self) -> None:
+        """Remove the namespace; its end of the cable goes with it."""
+        ip("netns", "del", self.namespace)
+
+
+class Network:
+    """The LAN; a context manager that removes everything at its end."""
+
+    def __init__(self) -> None:
+        number = os.getpid() % 250 + 1
+        self.name = f"dnlab{number}"
+        self.prefix = f"10.213.{number}"
+        self.gateway = f"{self.prefix}.1"
+        self.machines: list[Machine] = []
+
+    def __enter__(self) -> Self:
+        ip("link", "add", self.name, "type", "bridge")
+        ip("addr", "add", f"{self.gateway}/24", "dev", self.name)
+        ip("link", "set", self.name, "up")
+        return self
+
+    def machine(self) -> Machine:
+        """One more machine."""
+        made = Machine(self, len(self.machines) + 1)
+        self.machines.append(made)
+        return made
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for machine in self.machines:
+            machine.close()
+        ip("link", "del", self.name)
+
+
+class Node:
+    """A dragonet process on a machine, with its folder and its log."""
+
+    def __init__(
+        self, machine: Machine, folder: Path, command: Sequence[str], environ: Mapping[str, str]
+    ) -> None:
+        folder.mkdir()
+        self.machine = machine
+        self.folder = folder
+        self.log = folder / "log"
+        with self.log.open("wb") as output:
+            self.process = machine.start([*command, "--data-dir", str(folder / "data")], environ, output)
+
+    def close(self) -> int:
+        """SIGTERM, then the exit code. Raises TimeoutExpired."""
+        self.process.terminate()
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
