@@ -12,6 +12,7 @@ from typing import Self
 from urllib.parse import quote, urlsplit
 
 import httpcore
+import httpx
 import trio
 
 from shared.errors import ConfigError, InvalidRequest
@@ -19,6 +20,7 @@ from shared.http.client.dialing import ConnectCheck
 from shared.http.client.errors import HttpProtocolError, HttpTimeout
 from shared.http.client.network import NetworkBackend, mapped, opened_here, seconds
 from shared.http.client.stream import ClientStream
+from shared.http.client.transport import PoolTransport
 from shared.http.fields import Headers
 from shared.task.identity import redact_url
 
@@ -75,7 +77,7 @@ class HttpClient:
         self._keepalive = keepalive
         self._max_connections = max_connections
         self._user_agent = user_agent
-        self._pools: dict[bool, httpcore.AsyncConnectionPool] = {}
+        self._clients: dict[bool, httpx.AsyncClient] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -90,9 +92,9 @@ class HttpClient:
         """Close all connections, idle or not."""
         self._closed = True
         with trio.CancelScope(shield=True):
-            for pool in self._pools.values():
-                await pool.aclose()
-        self._pools.clear()
+            for client in self._clients.values():
+                await client.aclose()
+        self._clients.clear()
 
     async def request(
         self,
@@ -166,25 +168,25 @@ class HttpClient:
             response = await self._send(request, url)
         return ClientStream(response, url, timeouts["read"])
 
-    async def _send(self, request: httpcore.Request, url: str) -> httpcore.Response:
-        pool = self._pool(request.url.scheme == b"https")
+    async def _send(self, request: httpx.Request, url: str) -> httpx.Response:
+        client = self._client(request.url.scheme == "https")
         token = opened_here.set(False)
         try:
             with mapped(url):
                 try:
-                    return await pool.handle_async_request(request)
+                    return await client.send(request, stream=True)
                 except (httpcore.ReadError, httpcore.RemoteProtocolError, httpcore.WriteError):
                     # A kept-alive connection that the server closed just now: once more on a new one
                     # (RFC 9112 §9.3.1), but never a request that might have had an effect.
-                    if opened_here.get() or request.method.decode() not in _IDEMPOTENT:
+                    if opened_here.get() or request.method not in _IDEMPOTENT:
                         raise
-                    return await pool.handle_async_request(request)
+                    return await client.send(request, stream=True)
         finally:
             opened_here.reset(token)
 
     def _build(
         self, method: str, url: str, headers: HeaderItems, content: bytes, timeouts: dict[str, float | None]
-    ) -> httpcore.Request:
+    ) -> httpx.Request:
         target_url, host_header = _split(url)
         items = list(headers.items() if isinstance(headers, Mapping) else headers)
         names = {name.lower() for name, _ in items}
@@ -196,15 +198,19 @@ class HttpClient:
         wire += [(name.encode(), value.encode()) for name, value in items]
         if content or method in ("POST", "PUT", "PATCH"):
             wire.append((b"Content-Length", str(len(content)).encode()))
-        return httpcore.Request(
-            method, target_url, headers=wire, content=content, extensions={"timeout": timeouts}
+        return httpx.Request(
+            method,
+            target_url,
+            headers=wire,
+            stream=httpx.ByteStream(content),
+            extensions={"timeout": timeouts},
         )
 
-    def _pool(self, tls: bool) -> httpcore.AsyncConnectionPool:
+    def _client(self, tls: bool) -> httpx.AsyncClient:
         if self._closed:
             raise RuntimeError("this HttpClient is closed")
-        pool = self._pools.get(tls)
-        if pool is None:
+        client = self._clients.get(tls)
+        if client is None:
             proxy = None
             if self._proxy is not None:
                 parts = urlsplit(self._proxy)
@@ -214,7 +220,7 @@ class HttpClient:
                 bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
                 proxy = httpcore.Proxy(bare, auth=auth)
             needs_tls = tls or (self._proxy is not None and self._proxy.startswith("https:"))
-            pool = self._pools[tls] = httpcore.AsyncConnectionPool(
+            pool = httpcore.AsyncConnectionPool(
                 ssl_context=self._trust() if needs_tls else None,
                 proxy=proxy,
                 max_connections=self._max_connections,
@@ -222,7 +228,10 @@ class HttpClient:
                 uds=self._uds,
                 network_backend=self._backend,
             )
-        return pool
+            client = self._clients[tls] = httpx.AsyncClient(
+                transport=PoolTransport(pool), trust_env=False, follow_redirects=False
+            )
+        return client
 
     def _trust(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -235,7 +244,7 @@ class HttpClient:
 
     def __repr__(self) -> str:
         where = f" on {self._uds}" if self._uds else ""
-        return f"<HttpClient{where}: {'closed' if self._closed else f'{len(self._pools)} pools'}>"
+        return f"<HttpClient{where}: {'closed' if self._closed else f'{len(self._clients)} pools'}>"
 
 
 @contextlib.contextmanager
@@ -246,7 +255,7 @@ def _deadline(limit: float | None, url: str) -> Iterator[None]:
         raise HttpTimeout(f"{redact_url(url)} did not answer within {limit:g} s")
 
 
-def _split(url: str) -> tuple[httpcore.URL, bytes]:
+def _split(url: str) -> tuple[httpx.URL, bytes]:
     """A URL in the library's form, and its Host header. Raises InvalidRequest."""
     try:
         parts = urlsplit(url)
@@ -262,7 +271,7 @@ def _split(url: str) -> tuple[httpcore.URL, bytes]:
     header = b"[" + wire_host + b"]" if b":" in wire_host else wire_host
     if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
         header += b":%d" % port
-    return (
-        httpcore.URL(scheme=parts.scheme.encode(), host=wire_host, port=port, target=target.encode()),
-        header,
-    )
+    try:
+        return httpx.URL(scheme=parts.scheme, host=host, port=port, raw_path=target.encode()), header
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidRequest(f"{redact_url(url)!r} is not a URL: {error}") from None

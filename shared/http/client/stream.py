@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Self, cast
 
 import httpcore
+import httpx
 import trio
 
 from shared.http.client.errors import HttpConnectionLost
@@ -26,10 +27,10 @@ class ClientStream:
     coding; a content coding is left alone.
     """
 
-    def __init__(self, response: httpcore.Response, url: str, read_timeout: float | None) -> None:
-        self.status: int = response.status
+    def __init__(self, response: httpx.Response, url: str, read_timeout: float | None) -> None:
+        self.status: int = response.status_code
         self.headers = Headers(
-            (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers
+            (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers.raw
         )
         self._response = response
         self._url = url
