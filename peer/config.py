@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from cdn.config import SourceConfig
 from scheduler.config import SchedulerConfig
-from shared.config import Loaded, Seconds, load
+from shared.config import Address, Loaded, Seconds, Url, load
 from shared.config.loading import FILE_VARIABLE
 from shared.http.limits import ServerLimits
 from shared.store.config import StoreConfig
@@ -61,9 +61,9 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         Path, Meta(description="Folder for everything that is kept; each role has its own folder in it.")
     ] = msgspec.field(default_factory=default_data_dir)
-    scheduler: Annotated[
-        str, Meta(pattern=r"^https?://[^\s]+$", description="URL of the scheduler that this host reports to.")
-    ] = "http://127.0.0.1:8002"
+    scheduler: Annotated[Url, Meta(description="URL of the scheduler that this host reports to.")] = (
+        "http://127.0.0.1:8002"
+    )
     advertise: Annotated[
         str,
         Meta(
@@ -80,20 +80,20 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
 class SeederConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The seeder: reads origins when told to and serves what it read."""
 
-    listen: Annotated[str, Meta(description="HOST:PORT on which the seeder serves pieces and metrics.")] = (
-        "127.0.0.1:65002"
-    )
+    listen: Annotated[
+        Address, Meta(description="HOST:PORT on which the seeder serves pieces and metrics.")
+    ] = "127.0.0.1:65002"
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon on each machine."""
 
-    listen: Annotated[str, Meta(description="HOST:PORT on which the peer serves pieces and metrics.")] = (
+    listen: Annotated[Address, Meta(description="HOST:PORT on which the peer serves pieces and metrics.")] = (
         "127.0.0.1:65002"
     )
-    gateway: Annotated[str, Meta(description="HOST:PORT of the gateways for programs on this machine.")] = (
-        "127.0.0.1:65001"
-    )
+    gateway: Annotated[
+        Address, Meta(description="HOST:PORT of the gateways for programs on this machine.")
+    ] = "127.0.0.1:65001"
     socket: Annotated[
         Path, Meta(description="Unix socket of the local API, which `dragonet get` and others use.")
     ] = msgspec.field(default_factory=default_socket)

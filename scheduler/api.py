@@ -111,7 +111,7 @@ class SchedulerApi:
         subscription = self._scheduler.subscribe(host, json=json)
         return Response(
             200,
-            _messages(subscription, self._scheduler.name, self._scheduler.beat),
+            _Messages(subscription, self._scheduler.name, self._scheduler.beat),
             [("cache-control", "no-store")],
             content_type,
             release=lambda: self._scheduler.unsubscribe(subscription),
@@ -143,18 +143,28 @@ class SchedulerApi:
         return Response.json(task_detail(task))
 
 
-async def _messages(subscription: Subscription, name: str, beat: float) -> AsyncIterator[bytes]:
-    """The stream's body: welcome, decisions as they come, a beat in long silences."""
-    yield subscription.encoder(Welcome(name))
-    while True:
-        with trio.move_on_after(beat) as silence:
-            data = await subscription.take()
+class _Messages:
+    """The body of an assignment stream: welcome, decisions as they come, a beat in long silences."""
+
+    def __init__(self, subscription: Subscription, name: str, beat: float) -> None:
+        self._subscription = subscription
+        self._beat = beat
+        self._first: bytes | None = subscription.encoder(Welcome(name))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        with trio.move_on_after(self._beat) as silence:
+            data = await self._subscription.take()
         if silence.cancelled_caught:
-            yield subscription.encoder(Beat())
-        elif data is None:
-            return
-        else:
-            yield data
+            return self._subscription.encoder(Beat())
+        if data is None:
+            raise StopAsyncIteration
+        return data
 
 
 class _Versioned(msgspec.Struct):

@@ -7,15 +7,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from shared.config import Seconds
+from shared.config import Address, Seconds
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long the scheduler believes hosts, how it protects origins, and what it remembers at most."""
 
-    listen: Annotated[str, Meta(description="HOST:PORT on which the scheduler answers hosts and people.")] = (
-        "127.0.0.1:8002"
-    )
+    listen: Annotated[
+        Address, Meta(description="HOST:PORT on which the scheduler answers hosts and people.")
+    ] = "127.0.0.1:8002"
     lease: Annotated[
         Seconds, Meta(gt=0, description="How long a host counts as present after its last renewal.")
     ] = 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from scheduler.tasks import Peer, Task
@@ -35,20 +35,27 @@ def need_of(task: Task, waiting: Iterable[Peer], serves: Callable[[str], bool], 
     if count is None:
         return Need(None, children, _common(children, shunned))
     full = Bitmap.full(count)
-    offers = [peer for peer in task.holder_list() if peer.held and serves(peer.host)]
-    missing = full - (_union(offers, count) & task.digests.known)
+    missing = full - (_union(_offers(task, serves), count) & task.digests.known)
     pieces, lacking = Bitmap(), []
     for child in children:
         absent = shunned.get(child.host)
         lacks = missing
         if absent:
-            reach = _union((p for p in offers if p.host not in absent), count)
+            reach = _union(_offers(task, serves, absent), count)
             lacks = full - (reach & task.digests.known)
         lacks = lacks - child.held if lacks else lacks
         if lacks:
             pieces = pieces | lacks
             lacking.append(child)
     return Need(pieces, lacking, _common(lacking, shunned)) if lacking else None
+
+
+def _offers(
+    task: Task, serves: Callable[[str], bool], absent: frozenset[str] = frozenset()
+) -> Iterator[Peer]:
+    for peer in task.holder_list():
+        if peer.held and peer.host not in absent and serves(peer.host):
+            yield peer
 
 
 def _union(peers: Iterable[Peer], count: int) -> Bitmap:

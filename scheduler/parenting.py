@@ -60,7 +60,7 @@ def _assign(cluster: Cluster, task: Task, peer: Peer, rank: int, now: float) -> 
         task.later[peer.host] = retry
     else:
         task.later.pop(peer.host, None)
-    stripe = stripe_of(peer.order, rank, task.stripes)
+    stripe = stripe_of(rank, task.stripes)
     chosen = tuple(
         Parent(
             host=c.host,

@@ -100,8 +100,6 @@ def stripe_count(children: int) -> int:
     return min(MOST_STRIPES, 1 << (children.bit_length() - 1))
 
 
-def stripe_of(order: int, rank: int, count: int) -> tuple[int, int] | None:
-    """A child's stripe: ``rank`` among the waiting, ``order`` of registration; None when there is but one."""
-    if count <= 1:
-        return None
-    return (rank if count <= EXACT_STRIPES else order % count), count
+def stripe_of(rank: int, count: int) -> tuple[int, int] | None:
+    """The stripe of the child that is ``rank``-th among the downloading ones; None when there is but one."""
+    return (rank % count, count) if count > 1 else None

@@ -64,7 +64,10 @@ class ClusterState:
             for task, peer in cluster.tasks_of(lease.host):
                 if peer.host in task.holders:
                     cluster.lost_parent(task, lease.host)
+                    if before.draining and not lease.draining:
+                        cluster.gained_parent(task, lease.host)
                 cluster.touch(task)
+            self._look_for_readers()
         granted = LeaseGranted(self.name, self.config.lease, known=before is not None)
         return granted, self._conclude(now)
 

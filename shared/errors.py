@@ -42,7 +42,14 @@ class DragonetError(Exception):
 
 
 class ConfigError(DragonetError):
-    """A setting is wrong. The message names the setting, where it came from, and what is allowed."""
+    """A setting is wrong. The message names the setting, where it came from, and what is allowed.
+
+    ``origin`` is the file, the variable or the flag that the value came from, where it is known.
+    """
+
+    def __init__(self, message: str, *, origin: str = "") -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class InvalidRequest(DragonetError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from peer.cli.execution import UsageError
+from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from peer.config import Config
@@ -62,7 +63,12 @@ def load(options: Common | None, flags: Mapping[str, object] | None = None) -> L
         if value is not None:
             given[name] = value
             names[name] = _FLAG_NAMES.get(name, "--" + name.rpartition(".")[2].replace("_", "-"))
-    return load_config(file=options.config, flags=given, flag_names=names)
+    try:
+        return load_config(file=options.config, flags=given, flag_names=names)
+    except ConfigError as error:
+        if error.origin.startswith("--"):
+            raise UsageError(str(error)) from error
+        raise
 
 
 _FLAG_NAMES = {"log.level": "--log-level", "log.format": "--log-format"}

@@ -9,7 +9,19 @@ among the flags. A flag wins over the environment, that over the file, that over
 from __future__ import annotations
 
 from shared.config.dumping import dump
-from shared.config.fields import Fraction, Rate, Seconds, Secret, Size
+from shared.config.fields import Address, Fraction, Rate, Seconds, Secret, Size, Url
 from shared.config.loading import ENVIRONMENT_PREFIX, Loaded, load
 
-__all__ = ["ENVIRONMENT_PREFIX", "Fraction", "Loaded", "Rate", "Seconds", "Secret", "Size", "dump", "load"]
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "Address",
+    "Fraction",
+    "Loaded",
+    "Rate",
+    "Seconds",
+    "Secret",
+    "Size",
+    "Url",
+    "dump",
+    "load",
+]

@@ -22,6 +22,13 @@ Rate = Annotated[int, msgspec.Meta(ge=0, extra={"unit": "rate"})]
 """Bytes per second; may be written as ``20MiB/s``. 0 means no limit."""
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1, extra={"unit": "fraction"})]
 """A share, 0 to 1."""
+Address = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]*):[0-9]{1,5}$", extra={"unit": "address"}),
+]
+"""HOST:PORT to listen on; IPv6 addresses in brackets; port 0 takes a free one."""
+Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+$", extra={"unit": "url"})]
+"""An http:// or https:// URL."""
 Secret = Annotated[str, msgspec.Meta(extra={"unit": "secret"})]
 """Text that is never shown."""
 
@@ -32,6 +39,11 @@ _UNITS: dict[str, tuple[Any, str]] = {
     "seconds": (parse_duration, "a duration such as 10s, 5m or a number of seconds"),
     "rate": (parse_rate, "a rate such as 20MiB/s or a number of bytes per second, 0 for no limit"),
 }
+SHAPES = {
+    "address": "HOST:PORT, as in 127.0.0.1:8002 or [::1]:0",
+    "url": "a URL as in http://scheduler.example:8002",
+}
+"""Units whose form is a pattern, in words that help more than the pattern does."""
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -66,6 +78,8 @@ class Key:
     @property
     def allowed(self) -> str:
         """What may be written, in words."""
+        if self.unit in SHAPES:
+            return SHAPES[self.unit]
         if self.unit in _UNITS:
             return _UNITS[self.unit][1] + _bounds(self.type).replace(", 0 or more", "")
         base = _base(self.type)

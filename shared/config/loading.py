@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shared.config.fields import Key, keys_of
+from shared.config.fields import SHAPES, Key, keys_of
 from shared.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "DRAGONET_"
@@ -55,9 +55,10 @@ def load(
             values[key.name] = key.convert(raw)
         except (ValueError, TypeError, OverflowError) as error:
             shown = "this value" if key.unit == "secret" else repr(raw)
-            detail = f" ({error})" if isinstance(error, msgspec.ValidationError) else ""
+            told = isinstance(error, msgspec.ValidationError) and key.unit not in SHAPES
+            detail = f" ({error})" if told else ""
             raise ConfigError(
-                f"{key.name} ({origin}) cannot be {shown}{detail}: write {key.allowed}"
+                f"{key.name} ({origin}) cannot be {shown}{detail}: write {key.allowed}", origin=origin
             ) from None
         origins[key.name] = origin
 

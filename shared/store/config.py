@@ -30,3 +30,9 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         Size,
         Meta(ge=1 << 20, description="Largest content whose length the origin does not tell."),
     ] = 256 * 1024 * 1024 * 1024
+    max_tasks: Annotated[
+        int,
+        Meta(
+            ge=1, description="Number of contents kept at most; beyond it the least recently used one goes."
+        ),
+    ] = 100_000

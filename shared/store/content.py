@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 import lmdb
+import structlog
 
 from shared.errors import StoreDamaged, StoreError
 from shared.protocol import TaskMeta
-from shared.store.environment import PAGE, as_store_error, open_environment
+from shared.store.environment import PAGE, as_store_error, open_environment, write_error
 from shared.store.index import Index
 from shared.task.bitmap import MAX_PIECES
 from shared.task.digest import PIECE_DIGEST_LENGTH
+
+log = structlog.get_logger()
 
 ROOM = 4 * 1024 * 1024
 """Address space beside the pieces: tree pages, and pages that a transaction replaces."""
@@ -76,7 +79,7 @@ class ContentFile:
             self._claim(meta.version.encode())
         except lmdb.Error as error:
             self._env.close()
-            raise as_store_error(error) from None
+            raise write_error(error, path.parent, PAGE) from None
         except StoreError:
             self._env.close()
             raise
@@ -87,8 +90,8 @@ class ContentFile:
         try:
             with self._env.begin(buffers=True) as txn, txn.cursor() as cursor:
                 found = cursor.set_range(b"d")
-                while found and cursor.key()[:1] == b"d":
-                    number, digest = int.from_bytes(cursor.key()[1:], "big"), bytes(cursor.value())
+                while found and (key := bytes(cursor.key())).startswith(b"d"):
+                    number, digest = int.from_bytes(key[1:], "big"), bytes(cursor.value())
                     piece = txn.get(_piece_key(number))
                     if piece is None or len(digest) != PIECE_DIGEST_LENGTH or number >= MAX_PIECES:
                         raise StoreDamaged(f"{self._path.name} is inconsistent at piece {number}")
@@ -105,7 +108,7 @@ class ContentFile:
                 txn.put(_piece_key(number), data)
                 txn.put(_digest_key(number), digest)
         except lmdb.Error as error:
-            raise as_store_error(error) from None
+            raise write_error(error, self._path.parent, len(data)) from None
 
     def open(self, number: int) -> OpenPiece | None:
         try:
@@ -202,13 +205,25 @@ def discard(folder: Path, task_id: str) -> Path | None:
     Renaming takes no time, unlinking a large file does. Views that are open stay valid.
     """
     path = content_path(folder, task_id)
-    path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
     trash = path.with_name(f"{task_id}.{next(_discarded)}.gone")
     try:
+        path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
         path.rename(trash)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        log.warning("a content's file cannot be removed", path=str(path), cause=str(error))
+        return None
     return trash
+
+
+def unlink_all(paths: Iterable[Path]) -> None:
+    """Delete files. What cannot be deleted now is a stray file at the next start."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("a file of the store cannot be removed", path=str(path), cause=str(error))
 
 
 def disk_room(folder: Path, share: float) -> int:

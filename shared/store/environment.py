@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from shared.errors import StoreDamaged, StoreError, StoreFull
 
 PAGE = 4096
 MAX_READERS = 512
+SLACK = 256 * 1024
+"""Bytes that a write may need beside its data: tree pages, and what the file system keeps for itself."""
 
 _DAMAGE = (
     lmdb.InvalidError,
@@ -62,6 +65,18 @@ def open_environment(path: Path, map_size: int, **options: Any) -> lmdb.Environm
 def full(what: str) -> StoreFull:
     """The error for a full ``quota`` or ``disk``, or too many ``tasks``, in words."""
     return StoreFull(_FULL[what])
+
+
+def write_error(error: lmdb.Error, path: Path, size: int) -> StoreError:
+    """The error of a failed write of about ``size`` bytes.
+
+    LMDB calls it an input/output error when the disk took only a part of what was written.
+    """
+    if "Input/output error" in str(error):
+        stat = os.statvfs(path)
+        if stat.f_bavail * stat.f_frsize < size + SLACK:
+            return full("disk")
+    return as_store_error(error)
 
 
 def as_store_error(error: lmdb.Error) -> StoreError:

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from shared.errors import StoreDamaged, StoreError
-from shared.store.environment import as_store_error, open_environment
+from shared.store.environment import as_store_error, open_environment, write_error
 
 log = structlog.get_logger()
 
@@ -44,13 +44,11 @@ class Index:
     """Reads are immediate; writes are committed by :meth:`run`, in order."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._env = open_environment(path, MAP_SIZE)
         except StoreDamaged as error:
-            raise StoreDamaged(
-                f"the index {path} is damaged ({error}): remove the folder {path.parent}; "
-                "its content will be fetched again"
-            ) from None
+            raise self._damaged(error) from None
         self._queue: list[_Pending] = []
         self._unwritten: dict[bytes, bytes | None] = {}
         self._filled = trio.Event()
@@ -98,7 +96,7 @@ class Index:
                 value: bytes | None = txn.get(key)
                 return value
         except lmdb.Error as error:
-            raise as_store_error(error) from None
+            raise self._unreadable(error) from None
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (key without prefix, value) whose key begins with ``prefix``. Raises StoreError."""
@@ -109,7 +107,7 @@ class Index:
                     yield cursor.key()[len(prefix) :], cursor.value()
                     found = cursor.next()
         except lmdb.Error as error:
-            raise as_store_error(error) from None
+            raise self._unreadable(error) from None
 
     def close(self) -> None:
         """Close the environment; the writer must have ended."""
@@ -145,5 +143,16 @@ class Index:
                     else:
                         txn.put(key, value)
         except lmdb.Error as error:
-            return as_store_error(error)
+            size = sum(len(value or b"") for value in writes.values())
+            return write_error(error, self._path.parent, size)
         return None
+
+    def _unreadable(self, error: lmdb.Error) -> StoreError:
+        found = as_store_error(error)
+        return self._damaged(found) if isinstance(found, StoreDamaged) else found
+
+    def _damaged(self, error: StoreError) -> StoreDamaged:
+        return StoreDamaged(
+            f"the index {self._path} is damaged ({error}): remove the folder {self._path.parent}; "
+            "its content will be fetched again"
+        )

@@ -25,6 +25,10 @@ INLINE_HASH = 16 * 1024
 Also = Callable[[int, memoryview], None]
 
 
+class Contradiction(StoreError):
+    """Metadata that the pieces held cannot belong to."""
+
+
 class Owner(Protocol):
     """What a content needs of its store."""
 
@@ -65,6 +69,8 @@ class TaskContent:
         self.digests, self.size = pieces.load()
         self.held = Bitmap(self.digests)
         self.users = 0
+        self.own_users = 0
+        """Those of ``users`` that are the store itself: they do not keep the content from being evicted."""
         self.wanted = False
         """Whether anyone used it since it was opened; looking at it does not count as access."""
         self.dropped = False
@@ -158,7 +164,7 @@ class TaskContent:
     async def set_meta(self, meta: TaskMeta) -> None:
         """Take over metadata of the same version (its length has become known).
 
-        Raises StoreError when it contradicts what is known or held.
+        Raises Contradiction, a StoreError, when it does not fit to what is known or held.
         """
         self.adopt(meta)
         self._owner.save(self)
@@ -167,7 +173,7 @@ class TaskContent:
         """``set_meta`` without saving it."""
         old = self.meta
         if (meta.version, meta.piece_length) != (old.version, old.piece_length):
-            raise StoreError("metadata of another version of the content does not fit to what is stored")
+            raise Contradiction("metadata of another version does not fit to what is stored")
         if meta.length is None:
             if old.length is not None:
                 return
@@ -175,7 +181,7 @@ class TaskContent:
             layout = PieceLayout(meta.length, meta.piece_length)
             fits = old.length is None and all(n < layout.count for n in self.held)
             if not fits or sum(layout.size(n) for n in self.held) != self.size:
-                raise StoreError(f"a length of {meta.length} bytes does not fit to what is stored")
+                raise Contradiction(f"a length of {meta.length} bytes does not fit to what is stored")
         self.record.meta = meta
 
     async def complete(self, sha256: str = "") -> None:
@@ -201,7 +207,9 @@ class TaskContent:
             raise PieceMissing(f"piece {number} is not held")
         piece = self._pieces.open(number)
         if piece is None:
-            self._lost(number, self.digests[number])
+            layout = self.layout
+            size = self.meta.piece_length if layout is None else layout.size(number)
+            self._lost(number, self.digests[number], size)
             raise PieceMissing(f"piece {number} is not held")
         self._retain()
         opened = OpenPiece(piece.data, lambda: self._closed(piece))
@@ -216,9 +224,10 @@ class TaskContent:
         if good:
             self._checked.add(number)
             return opened
+        size = len(piece.data)
         piece.close()
         try:
-            await self._forget_damaged(number, wanted)
+            await self._forget_damaged(number, wanted, size)
         finally:
             self._owner.release(self)
         raise PieceMissing(f"piece {number} was damaged on disk and has been dropped")
@@ -264,23 +273,22 @@ class TaskContent:
             return piece_digest(data)
         return await trio.to_thread.run_sync(piece_digest, data)
 
-    async def _forget_damaged(self, number: int, digest: bytes) -> None:
+    async def _forget_damaged(self, number: int, digest: bytes, size: int) -> None:
         log.warning("a stored piece is damaged and is dropped", task=self.task_id, piece=number)
         try:
             await trio.to_thread.run_sync(self._pieces.drop, number, limiter=self._owner.writers)
         except StoreError as error:
             log.warning("a damaged piece cannot be removed", task=self.task_id, cause=str(error))
-        self._lost(number, digest)
+        self._lost(number, digest, size)
 
-    def _lost(self, number: int, digest: bytes) -> None:
+    def _lost(self, number: int, digest: bytes, size: int) -> None:
         """Strike a piece off, unless someone else did, or brought it anew."""
         if number not in self.held or self.digests[number] != digest:
             return
-        layout = self.layout
         self.held.discard(number)
         del self.digests[number]
         self._checked.discard(number)
-        self._count(-(self.meta.piece_length if layout is None else layout.size(number)))
+        self._count(-size)
         self.record.complete = self.record.durable = False
         self._owner.save(self)
 

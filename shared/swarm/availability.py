@@ -65,9 +65,9 @@ async def follow(
             await _follow(stream, address, task_id, version, on_change)
     except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
         raise ParentGone(f"{address} broke its availability stream: {error}") from None
-    except h11.RemoteProtocolError as error:
+    except h11.ProtocolError as error:
         raise ParentGone(f"{address} does not speak HTTP/1.1: {error}") from None
-    except (InvalidRequest, ValueError) as error:
+    except (InvalidRequest, ValueError, RecursionError) as error:
         raise ParentGone(f"{address} sent an availability event that cannot be read: {error}") from None
 
 

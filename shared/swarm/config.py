@@ -7,28 +7,28 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shared.config import Rate, Seconds, Size
+
 
 class SwarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds and patience of transfers."""
 
     upload_slots: Annotated[int, Meta(ge=1, description="Pieces sent to other hosts at the same time.")] = 8
-    upload_rate: Annotated[
-        float, Meta(ge=0, description="Bytes per second sent at most; 0 means no limit.")
-    ] = 0
+    upload_rate: Annotated[Rate, Meta(description="Bytes per second sent at most; 0 means no limit.")] = 0
     download_rate: Annotated[
-        float, Meta(ge=0, description="Bytes per second received at most; 0 means no limit.")
+        Rate, Meta(description="Bytes per second received at most; 0 means no limit.")
     ] = 0
     buffer_memory: Annotated[
-        int, Meta(ge=1 << 20, description="Bytes of memory for pieces that are being received.")
+        Size, Meta(ge=1 << 20, description="Bytes of memory for pieces that are being received.")
     ] = 64 * 1024 * 1024
     scheduler_patience: Annotated[
-        float,
-        Meta(ge=0, description="Seconds without a scheduler after which a download reads its origin itself."),
+        Seconds,
+        Meta(description="Seconds without a scheduler after which a download reads its origin itself."),
     ] = 8.0
     stripe_patience: Annotated[
-        float,
-        Meta(ge=0, description="Seconds for which a piece is left to the child that a seeder has it for."),
+        Seconds,
+        Meta(description="Seconds for which a piece is left to the child that a seeder has it for."),
     ] = 0.5
     linger: Annotated[
-        float, Meta(ge=0, description="Seconds for which an idle task is kept open for further requests.")
+        Seconds, Meta(description="Seconds for which an idle task is kept open for further requests.")
     ] = 5.0

@@ -85,10 +85,11 @@ class Download:
         """The piece to request from this worker's parent now, marked as requested; None: nothing."""
         now = trio.current_time()
         self._age(now)
-        wanted = self.task.missing() - Bitmap(self._requested)
+        missing = self.task.missing()
+        wanted = missing - Bitmap(self._requested)
         slow = Bitmap()
         if not wanted and len(self._workers) > 1:
-            slow = slow_pieces(self._requested, now, self._endgame_patience(worker)) - self.task.held
+            slow = slow_pieces(self._requested, now, self._endgame_patience(worker)) & missing
             slow = Bitmap(n for n in slow if self._askers[n] == 1 and n not in worker.asked)
         demand = Demand(wanted=wanted, patient=self._patient, slow=slow)
         others = [w.offer for w in self._workers.values() if w is not worker]

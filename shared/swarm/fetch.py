@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shared.errors import DeadlineExceeded, DigestMismatch, SourceError
+from shared.errors import DeadlineExceeded, DigestMismatch, PieceMissing, SourceError, StoreError
 from shared.nursery import open_nursery
+from shared.store import TaskContent
 from shared.swarm.host import Host
 from shared.swarm.metrics import SOURCES
 from shared.swarm.outputs import OutputFile, check_digest, digest_of
@@ -69,7 +70,7 @@ async def fetch(host: Host, order: FetchOrder, on_progress: OnProgress | None = 
     """Have the host get a task. Raises SourceError, StoreError, DigestMismatch, DeadlineExceeded, …
 
     Cancellation, or an error, leaves the pieces that came (a next fetch goes on from them), except
-    after a digest mismatch: then what this fetch brought is removed.
+    after a digest mismatch: then what this fetch brought is removed, unless others are getting it too.
     """
     metrics = host.metrics
     try:
@@ -103,6 +104,7 @@ class _Fetch:
         self._before: dict[str, int] = {}
         self._session: Session | None = None
         self._digests: dict[str, str] = {}
+        self._hashed: dict[str, TaskContent] = {}
 
     async def run(self) -> Fetched:
         order = self._order
@@ -115,17 +117,20 @@ class _Fetch:
             output = None if order.output is None else OutputFile(order.output)
             if output is not None:
                 task.outputs.append(output)
+            task.fetches += 1
             try:
                 layout = await self._brought(task, output)
                 self._check_digest()
             except DigestMismatch:
                 self._host.metrics.verify_failures.inc()
-                if not was_complete:
+                if not was_complete and task.fetches == 1 and not task.closed:
                     await self._host.remove(task_id)
                 raise
             finally:
+                task.fetches -= 1
                 if output is not None:
                     task.outputs.remove(output)
+                    await output.detach()
             self._tell_progress(task)
             return Fetched(
                 task_id=task_id,
@@ -137,22 +142,38 @@ class _Fetch:
 
     async def _brought(self, task: HostTask, output: OutputFile | None) -> PieceLayout:
         for _ in range(RESTARTS):
-            async with open_nursery() as nursery:
-                nursery.start_soon(self._tick, task)
-                async with open_nursery() as working:
-                    for algorithm in self._algorithms():
-                        working.start_soon(self._hash, task, algorithm)
-                    if not task.complete:
-                        await self._download(task)
-                nursery.cancel_scope.cancel()
-            content, layout = task.content, task.layout
-            if content is None or layout is None:
+            content = await self._completed(task)
+            layout = content.layout
+            if layout is None:
                 continue
-            if output is not None:
-                await output.finish(content, layout)
+            try:
+                if output is not None:
+                    await output.finish(content, layout)
+            except PieceMissing:
+                continue
             if task.content is content:
                 return layout
         raise SourceError("the content changed again and again while it was being read: try later")
+
+    async def _completed(self, task: HostTask) -> TaskContent:
+        """The task's content, all of it held, and hashed as the order wants it."""
+        async with open_nursery() as nursery:
+            nursery.start_soon(self._tick, task)
+            algorithms = self._algorithms()
+            for algorithm in algorithms:
+                nursery.start_soon(self._hash, task, algorithm)
+            while True:
+                content = task.content
+                if task.closed:
+                    raise StoreError("the content was removed on this host while it was in use: try again")
+                if content is None or not task.complete:
+                    await self._download(task)
+                elif any(self._hashed.get(algorithm) is not content for algorithm in algorithms):
+                    await task.pulse.wait()
+                else:
+                    break
+            nursery.cancel_scope.cancel()
+        return content
 
     async def _download(self, task: HostTask) -> None:
         order = self._order
@@ -160,9 +181,11 @@ class _Fetch:
             task, cluster_only=order.cluster_only, limit=order.limit
         ) as session:
             self._session = session
-            while not task.complete:
+            while not (task.complete or session.ended):
                 session.check()
                 await task.pulse.wait()
+            if not task.complete:
+                session.check()
 
     def _algorithms(self) -> set[str]:
         wanted = {"sha256"} if self._order.hash_content else set()
@@ -171,7 +194,14 @@ class _Fetch:
         return wanted
 
     async def _hash(self, task: HostTask, algorithm: str) -> None:
-        self._digests[algorithm] = await digest_of(task, algorithm)
+        while True:
+            digest = await digest_of(task, algorithm)
+            content = task.content
+            if content is not None:
+                self._digests[algorithm], self._hashed[algorithm] = digest, content
+                task.pulse.beat()
+            while task.content is content:
+                await task.pulse.wait()
 
     def _check_digest(self) -> None:
         if self._order.digest is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from collections import deque
@@ -174,7 +175,8 @@ class BufferPool:
         """Give the memory of unused buffers back to the system. Call it when transfers are over."""
         for maps in self._kept.values():
             for memory in maps:
-                memory.close()
+                with contextlib.suppress(BufferError):  # a traceback still shows it: freed with that
+                    memory.close()
         self._kept.clear()
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """The link to the scheduler: the lease, the stream of assignments, the reports. The host always calls.
 
-Three loops, each living through the scheduler's absence: the lease is renewed, the assignment stream is
+Loops, each living through the scheduler's absence: the lease is renewed, the assignment stream is
 opened again, undelivered reports are kept. Whenever the scheduler may not know this host's state (it
 says so, it is another instance, the stream broke, reports were lost) everything is told anew.
 """
@@ -8,7 +8,7 @@ says so, it is another instance, the stream broke, reports were lost) everything
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 CALL_TIMEOUT = 5.0
+SHORTEST_LEASE = 0.3
+"""Seconds; a scheduler that grants less is not renewed more often for it."""
 FIRST_RETRY, LAST_RETRY = 0.1, 3.0
 SILENCE = 15.0
 """Seconds without a frame (the scheduler beats every few seconds) after which the stream is opened anew."""
@@ -73,6 +75,8 @@ class SchedulerLink:
         self._leased = False
         self._streaming = False
         self._renew = trio.Event()
+        self._untold = trio.Event()
+        self._telling = trio.CancelScope()
         self._pulse = Pulse()
 
     def report(self, report: Report) -> None:
@@ -97,6 +101,7 @@ class SchedulerLink:
         self.lost_since = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_lease)
+            nursery.start_soon(self._keep_telling)
             nursery.start_soon(self._keep_stream)
             nursery.start_soon(self._keep_reporting)
 
@@ -131,9 +136,18 @@ class SchedulerLink:
         check_version(granted.version)
         if not granted.known or granted.scheduler != self.scheduler:
             self.scheduler = granted.scheduler
-            await self._owner.tell_anew(full=True)
+            self._untold.set()
+            self._telling.cancel()
         self._changed(leased=True)
-        return granted.ttl
+        return granted.ttl if granted.ttl > SHORTEST_LEASE else SHORTEST_LEASE
+
+    async def _keep_telling(self) -> None:
+        """Tell everything whenever it is unknown. Beside the renewals: telling much outlasts a lease."""
+        while True:
+            await self._untold.wait()
+            self._untold = trio.Event()
+            with trio.CancelScope() as self._telling:
+                await self._owner.tell_anew(full=True)
 
     # --- assignments ---------------------------------------------------------------------------------
 
@@ -142,15 +156,16 @@ class SchedulerLink:
         while True:
             try:
                 await self._listen()
-                retry = FIRST_RETRY
             except DragonetError as error:
                 log.debug("assignment stream ended", scheduler=self.url, cause=str(error))
+                if self._streaming:
+                    retry = FIRST_RETRY
                 self._changed(streaming=False, why=str(error))
             self._renew.set()
             await trio.sleep(retry)
             retry = min(retry * 2, LAST_RETRY)
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> NoReturn:
         while not self._leased:
             await self._pulse.wait()
         frames = FrameDecoder()
@@ -194,8 +209,10 @@ class SchedulerLink:
                 await self._deliver(batch)
                 retry = FIRST_RETRY
             except DragonetError as error:
-                log.debug("reports were not delivered", scheduler=self.url, cause=str(error))
-                if not isinstance(error, InvalidRequest):
+                if isinstance(error, InvalidRequest):
+                    log.warning("reports were refused and are dropped", scheduler=self.url, cause=str(error))
+                else:
+                    log.debug("reports were not delivered", scheduler=self.url, cause=str(error))
                     self.outbox.put_back(batch)
                 self._renew.set()
                 await trio.sleep(retry)
@@ -246,5 +263,5 @@ class SchedulerLink:
 def _decode(decoder: Callable[[bytes], T], body: bytes, url: str) -> T:
     try:
         return decoder(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Unavailable(f"what answers at {url} is not a dragonet scheduler: {error}") from None

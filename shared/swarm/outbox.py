@@ -38,6 +38,7 @@ class Outbox:
         """Queue a report."""
         if len(self._queue) >= MAX_QUEUED:
             self._queue.clear()
+            self._taken.beat()
             self.overflowed = True
         merged = _merge(self._queue[-1], report) if self._queue else None
         if merged is not None:

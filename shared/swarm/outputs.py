@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import trio
 
-from shared.errors import DigestMismatch, StoreFull
+from shared.errors import DigestMismatch, PieceMissing, StoreFull
 from shared.store import TaskContent
 from shared.task.bitmap import Bitmap
 from shared.task.digest import content_hasher
@@ -25,42 +26,82 @@ class OutputFile:
 
     ``write`` runs in the worker thread that stores the piece, so nothing is read back. A write error
     does not harm the download: it is kept and raised to the caller by :meth:`finish`. Pieces are
-    counted per version; a new version begins again from nothing.
+    counted per version; a new version begins again from nothing, after the last write of the one
+    before. The descriptor stays the caller's: after :meth:`detach` nothing is written to it any more.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._written = Bitmap()
         self._version = ""
+        self._only: str | None = None  # while it is being finished: writes of others come too late
         self._error: OSError | None = None
+        self._detached = False
+        self._writing = 0
+        self._idle = threading.Condition()
 
     def write(self, version: str, offset: int, number: int, data: memoryview | bytes) -> None:
         """Write a piece of ``version`` at ``offset``. Blocking; never raises."""
-        if self._error is not None:
+        if not self._begin(version):
             return
-        if version != self._version:
-            self._version, self._written = version, Bitmap()
+        failure: OSError | None = None
         try:
             _write_all(self._fd, data, offset)
         except OSError as error:
-            self._error = error
-        else:
-            self._written.add(number)
+            failure = error
+        with self._idle:
+            self._writing -= 1
+            if failure is None:
+                self._written.add(number)
+            else:
+                self._error = failure
+            self._idle.notify_all()
+
+    def _begin(self, version: str) -> bool:
+        with self._idle:
+            while version != self._version and self._writing:
+                self._idle.wait()
+            if self._detached or self._error is not None or self._only not in (None, version):
+                return False
+            if version != self._version:
+                self._version, self._written = version, Bitmap()
+            self._writing += 1
+            return True
+
+    async def detach(self) -> None:
+        """Wait for writes under way, and let no other begin: the caller may close or reuse its file."""
+        if not self._settle(0):
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._settle, None)
+
+    def _settle(self, timeout: float | None) -> bool:
+        with self._idle:
+            self._detached = True
+            return self._idle.wait_for(lambda: not self._writing, timeout)
 
     async def finish(self, content: TaskContent, layout: PieceLayout) -> None:
         """Write what was held before this output was attached, and cut the file to its length.
 
-        Raises StoreFull when the output's disk is full, OSError for other write errors.
+        Raises StoreFull when the output's disk is full, OSError for other write errors, PieceMissing when
+        a piece turns out damaged in the store, or the content is closed meanwhile.
         """
-        version = content.meta.version
-        for number in range(layout.count):
-            if version == self._version and number in self._written:
-                continue
-            async with content.read(number) as data:
-                await trio.to_thread.run_sync(self.write, version, layout.offset(number), number, data)
+        version = self._only = content.meta.version
+        try:
+            for number in range(layout.count):
+                if version == self._version and number in self._written:
+                    continue
+                async with content.read(number) as data:
+                    await trio.to_thread.run_sync(self.write, version, layout.offset(number), number, data)
+                self._check()
             self._check()
-        self._check()
-        await trio.to_thread.run_sync(os.ftruncate, self._fd, layout.length)
+            await trio.to_thread.run_sync(self._cut, version, layout.length)
+        finally:
+            self._only = None
+
+    def _cut(self, version: str, length: int) -> None:
+        with self._idle:
+            self._idle.wait_for(lambda: version == self._version or not self._writing)
+        os.ftruncate(self._fd, length)
 
     def _check(self) -> None:
         if self._error is None:
@@ -88,11 +129,15 @@ async def digest_of(task: HostTask, algorithm: str) -> str:
             if number not in content.held:
                 await task.pulse.wait()
                 continue
-            async with content.read(number) as data:
-                if len(data) <= INLINE_HASH:
-                    hasher.update(data)
-                else:
-                    await trio.to_thread.run_sync(hasher.update, data)
+            try:
+                async with content.read(number) as data:
+                    if len(data) <= INLINE_HASH:
+                        hasher.update(data)
+                    else:
+                        await trio.to_thread.run_sync(hasher.update, data)
+            except PieceMissing:
+                task.pulse.beat()  # it was damaged on disk: the task is not complete any more
+                continue
             number += 1
 
 

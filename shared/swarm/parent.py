@@ -17,7 +17,7 @@ from shared.errors import (
     StoreError,
     TransferError,
 )
-from shared.protocol import Parent, ParentFailed
+from shared.protocol import Parent, ParentFailed, TaskMeta
 from shared.swarm.availability import follow
 from shared.swarm.limits import PieceBuffer
 from shared.swarm.pace import Pace, backoff
@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 IDLE_CHECK = 0.2
 """Seconds after which an idle connection looks again: patience may have run out for some piece."""
+IDLE_CLOSE = 30.0
+"""Seconds after which an unused connection is closed: before the parent does it, which looks like a fault."""
 GIVE_UP = 4
 """Failures in a row after which the parent is left to the scheduler's next assignment."""
 
@@ -50,6 +52,7 @@ class ParentWorker:
         self._scope = trio.CancelScope()
         self._receiving: trio.CancelScope | None = None
         self._failures = 0
+        self._quiet_until = 0.0
         self._follows = False
         self._nursery: trio.Nursery | None = None
 
@@ -82,7 +85,7 @@ class ParentWorker:
                     self.held = Bitmap.full(layout.count)
                 else:
                     self._start_following()
-                while self._failures < GIVE_UP:
+                while self._failures < GIVE_UP and self._meta is not None:
                     try:
                         await self._until_useful()
                         await self._connected(stores)
@@ -92,19 +95,27 @@ class ParentWorker:
 
     # --- pieces --------------------------------------------------------------------------------------
 
+    @property
+    def _meta(self) -> TaskMeta | None:
+        """The task's metadata; None once its version is another than this worker fetches."""
+        meta = self._download.task.meta
+        return meta if meta is not None and meta.version == self._version else None
+
     async def _until_useful(self) -> None:
         task = self._download.task
-        while not self.held & task.missing():
+        while self._meta is not None and not self.held & task.missing():
             await task.pulse.wait()
 
     async def _connected(self, stores: trio.Nursery) -> None:
         stream = await self._download.engine.connect(self.parent.address)
         connection = PieceConnection(stream, self.parent.address)
+        used_at = trio.current_time()
         try:
-            while True:
+            while trio.current_time() - used_at < IDLE_CLOSE:
                 await self._ask(connection)
                 if self.asked:
                     await self._receive(connection, stores)
+                    used_at = trio.current_time()
                 else:
                     with trio.move_on_after(IDLE_CHECK):
                         await self._download.task.pulse.wait()
@@ -115,10 +126,9 @@ class ParentWorker:
 
     async def _ask(self, connection: PieceConnection) -> None:
         task = self._download.task
-        if task.meta is None or task.meta.version != self._version:
-            return
-        depth = self.pace.depth(task.meta.piece_length)
-        while len(self.asked) < depth:
+        while (meta := self._meta) is not None and trio.current_time() >= self._quiet_until:
+            if len(self.asked) >= self.pace.depth(meta.piece_length):
+                return
             number = self._download.pick(self)
             if number is None:
                 return
@@ -127,8 +137,9 @@ class ParentWorker:
             await connection.request(task.id, number, self._version)
 
     async def _receive(self, connection: PieceConnection, stores: trio.Nursery) -> None:
+        if self._meta is None:
+            raise Superseded("the content has another version now")
         number = self.asked[0]
-        pause = 0.0
         buffer: PieceBuffer | None = None
         with trio.CancelScope() as scope:
             self._receiving = scope
@@ -140,14 +151,13 @@ class ParentWorker:
                 self._start_following()
             except ParentBusy as error:
                 self._note("busy")
-                pause = min(error.retry_after or 0.25, 5.0)
+                self._quiet_until = trio.current_time() + min(error.retry_after or 0.25, 5.0)
             finally:
                 self._receiving = None
         if scope.cancelled_caught:
             raise Superseded(f"piece {number} came from another parent first")
         if buffer is None:
             self._download.settled(self.asked.popleft())
-            await trio.sleep(pause)
             return
         self._failures = 0
         self.asked.popleft()  # from now on the storing task answers for it
@@ -228,10 +238,10 @@ class ParentWorker:
     async def _failed(self, error: TransferError) -> None:
         if isinstance(error, Superseded):
             return
-        self._note(error.reason)
         if isinstance(error, PieceCorrupt):
             self._lied(error)
             return
+        self._note(error.reason)
         self._failures += 1
         log.info("parent failed", parent=self.parent.address, reason=error.reason, cause=str(error))
         self._report(error.reason)
@@ -243,6 +253,7 @@ class ParentWorker:
         """Wrong bytes: nothing more is taken from this parent in this download."""
         download = self._download
         log.warning("parent sent wrong bytes", parent=self.parent.address, cause=str(error))
+        self._note(error.reason)
         download.engine.metrics.verify_failures.inc()
         download.banned.add(self.parent.host)
         self._report("corrupt")
@@ -259,6 +270,6 @@ class ParentWorker:
 
 
 class Superseded(TransferError):
-    """Not a fault: another parent was faster with the same piece; the connection is opened anew."""
+    """Not a fault: another parent was faster with the same piece, or the content got a new version."""
 
     reason = "superseded"

@@ -40,6 +40,7 @@ class Session:
         self.waiters = 0
         self.limits: list[float] = []
         self.error: DragonetError | None = None
+        self.ended = False
         self.scope = trio.CancelScope()
 
     def registration(self) -> PeerRegistered:
@@ -54,6 +55,8 @@ class Session:
             raise self.error
         if self.task.failure is not None:
             raise _as_error(self.task.failure)
+        if self.task.closed:
+            raise StoreError("the content was removed on this host while it was being brought: try again")
 
 
 class Sessions:
@@ -74,7 +77,7 @@ class Sessions:
     async def join(self, task: HostTask, *, cluster_only: bool, limit: float) -> AsyncIterator[Session]:
         """Have the task downloaded for the time of the context."""
         session = self._sessions.get(task.id)
-        if session is None:
+        if session is None or session.ended or session.task is not task:
             session = self._start(task, cluster_only)
         elif session.cluster_only and not cluster_only:
             session.cluster_only = False
@@ -97,6 +100,7 @@ class Sessions:
         """Whoever waits for the task is told why it cannot be had."""
         session = self._sessions.get(task_id)
         if session is not None and not session.task.complete:
+            session.error = session.error or _as_error(failure)  # adopting metadata forgets task.failure
             session.task.fail(failure)
 
     def store_failed(self, task_id: str, error: StoreError) -> None:
@@ -132,10 +136,14 @@ class Sessions:
                     nursery.start_soon(self._watch_scheduler, session)
                     await session.download.run()
                     nursery.cancel_scope.cancel()
+        except trio.Cancelled:
+            session.error = session.error or Unavailable("this host is stopping: try again later")
+            raise
         except Exception as error:
             log.error("download ended by a defect", task=task.id, error=repr(error), exc_info=True)
             session.error = DragonetError(f"the download ended by a defect in dragonet: {error!r}")
         finally:
+            session.ended = True
             if self._sessions.get(task.id) in (None, session):  # else a newer session has registered already
                 self._host.report(PeerLeft(task.id))
             self._host.tasks.release(task)
@@ -163,7 +171,9 @@ class Sessions:
                     "no scheduler answers, so the cluster cannot be asked, and --no-origin forbids reading "
                     "the origin: start the scheduler, or leave --no-origin out"
                 )
-            await self._host.reads.read_alone(session.task)
+            await self._host.reads.read_alone(session.task, session.download.throttle)
+            if not session.task.complete:
+                raise SourceError("the origin was read, but pieces are missing: try again", fault="reader")
         except DragonetError as error:
             session.error = error
             session.task.pulse.beat()

@@ -7,10 +7,12 @@ before the read has ended.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 import trio
 
-from shared.errors import DragonetError, SourceError
+from shared.errors import DragonetError, SourceError, StoreError
 from shared.protocol import (
     Failure,
     SourceFailed,
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 
 PROGRESS_INTERVAL = 1.0
 """Seconds between signs of life of a slow read."""
+
+Throttle = Callable[[int], Awaitable[None]]
 
 
 class SourceReads:
@@ -65,11 +69,14 @@ class SourceReads:
         """Reads under way."""
         return len(self._running)
 
-    async def read_alone(self, task: HostTask) -> None:
-        """Read what the task lacks without a grant: no scheduler answers. Raises SourceError, StoreError."""
+    async def read_alone(self, task: HostTask, throttle: Throttle) -> None:
+        """Read what the task lacks without a grant: no scheduler answers. Raises SourceError, StoreError.
+
+        ``throttle(count)`` waits until so many bytes may be received.
+        """
         log.info("going back to source without a scheduler", task=task.id, url=redact_url(task.spec.url))
         self._metrics.source_fallbacks.inc()
-        sink = _Sink(task, None, self._reporter, self._metrics, self._bucket)
+        sink = _Sink(task, None, self._reporter, throttle)
         job = OriginJob(task.spec, task.private_headers, task.meta)
         await self._origin.read(job, sink)
 
@@ -94,7 +101,7 @@ class SourceReads:
             await task.adopt(granted.meta)
         if granted.meta is not None:
             task.learn(granted.meta.version, granted.digests)
-        sink = _Sink(task, granted.grant, self._reporter, self._metrics, self._bucket)
+        sink = _Sink(task, granted.grant, self._reporter, self._bucket.take)
         pieces = None if granted.pieces is None else tuple(granted.pieces)
         await self._origin.read(OriginJob(granted.spec, task.private_headers, task.meta, pieces), sink)
 
@@ -117,17 +124,15 @@ class _Sink:
         task: HostTask,
         grant: str | None,
         reporter: Reporter,
-        metrics: SwarmMetrics,
-        bucket: TokenBucket,
+        throttle: Throttle,
     ) -> None:
         self._task = task
         self._grant = grant
         self._reporter = reporter
-        self._metrics = metrics
-        self._bucket = bucket
+        self._throttle = throttle
         self._version = task.meta.version if task.meta is not None else ""
         self._received = 0
-        self._told_at = 0.0
+        self._told_at = -PROGRESS_INTERVAL
 
     async def opened(self, meta: TaskMeta) -> None:
         await self._task.adopt(meta)
@@ -154,9 +159,12 @@ class _Sink:
             self._reporter.report(SourceProgress(self._task.id, self._grant, self._received))
 
     async def throttle(self, count: int) -> None:
-        await self._bucket.take(count)
+        await self._throttle(count)
 
     async def finished(self, meta: TaskMeta) -> None:
+        current = self._task.meta
+        if current is None or current.version != meta.version:
+            raise StoreError("the content got another version on this host while its origin was being read")
         await self._task.adopt(meta)
         if self._grant is not None:
             self._reporter.report(SourceFinished(self._task.id, self._grant, meta))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from shared.errors import StoreError
 from shared.protocol import (
     Failure,
     Parent,
@@ -52,12 +53,16 @@ class HostTask:
         self.digested = Bitmap()
         self.parents: dict[str, Parent] = {}
         self.failure: Failure | None = None
-        self.complete = False
+        self.closed = False
+        """The task was closed for good (idle, or removed here): it is no longer one of the host's."""
         self.bytes: Counter[str] = Counter()
         self.outputs: list[OutputFile] = []
         self.pulse = Pulse()
         self.users = 0
+        self.fetches = 0
+        """Callers that are getting the content."""
         self.idle_since = 0.0
+        self._finished = False
         self._store = store
         self._reporter = reporter
         self._metrics = metrics
@@ -81,6 +86,12 @@ class HostTask:
     def held(self) -> Bitmap:
         """The pieces held (live: do not change it)."""
         return self.content.held if self.content is not None else Bitmap()
+
+    @property
+    def complete(self) -> bool:
+        """Every piece is held (a piece found damaged on disk ends that)."""
+        content = self.content
+        return self._finished and content is not None and content.record.complete
 
     def piece_size(self, number: int) -> int:
         """Length in bytes of a piece; the full piece length while the content's length is unknown."""
@@ -111,9 +122,11 @@ class HostTask:
     async def adopt(self, meta: TaskMeta) -> None:
         """Take over metadata from the origin or the scheduler; another version drops what was held.
 
-        Raises StoreError when there is no room for the content.
+        Raises StoreError when there is no room for the content, or the task has been closed.
         """
         async with self._opening:
+            if self.closed:
+                raise _removed()
             if self.content is not None and self.content.meta.version == meta.version:
                 if meta != self.content.meta:
                     await self.content.set_meta(meta)
@@ -158,12 +171,16 @@ class HostTask:
             await self.check_complete()
 
     async def keep_from_origin(self, version: str, number: int, data: memoryview) -> bytes:
-        """Store a piece that was read at the origin; gives its digest. Raises StoreError."""
+        """Store a piece that was read at the origin; gives its digest.
+
+        Raises StoreError, also when the content has been removed or got another version meanwhile.
+        """
         content = self.content
-        assert content is not None, "a source read opens the task before its first piece"
-        assert content.meta.version == version, "a source read opens each version before its pieces"
+        if content is None or content.meta.version != version:
+            raise _removed()
         digest, fresh = await content.put(number, data, expected=None, also=self._output_of(content))
-        self._learn(number, digest)
+        if content is self.content:
+            self._learn(number, digest)
         if fresh:
             self._gained(content, number, len(data), "origin")
         return digest
@@ -173,18 +190,20 @@ class HostTask:
         content, layout = self.content, self.layout
         if content is None or layout is None or self.complete or not content.held.covers(layout.count):
             return
-        self.complete = True
+        self._finished = True
         await content.complete()
         self._reporter.report(PeerFinished(self.id, content.meta.version))
         self.pulse.beat()
 
     async def aclose(self) -> None:
-        """Close the content; what is held stays in the store."""
+        """Close the content, for good; what is held stays in the store."""
+        self.closed = True
         async with self._opening:
             await self._close()
+        self.pulse.beat()
 
     async def _close(self) -> None:
-        self.content, self.complete = None, False
+        self.content, self._finished = None, False
         self.digests, self.digested = {}, Bitmap()
         stack, self._stack = self._stack, AsyncExitStack()
         with trio.CancelScope(shield=True):
@@ -214,3 +233,7 @@ class HostTask:
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.held)} pieces"
         return f"<HostTask {self.id[:12]} {state}, {self.users} users>"
+
+
+def _removed() -> StoreError:
+    return StoreError("the content was removed or replaced on this host while it was in use: try again")

@@ -74,7 +74,8 @@ class HostTasks:
         """Close the tasks that nobody has used for ``older_than`` seconds (default: the linger)."""
         limit = trio.current_time() - (self._linger if older_than is None else older_than)
         for task in self:
-            if not task.users and task.idle_since <= limit:
+            idle = not task.users and task.idle_since <= limit
+            if idle and self._tasks.get(task.id) is task:
                 del self._tasks[task.id]
                 await task.aclose()
 
@@ -83,7 +84,6 @@ class HostTasks:
         task = self._tasks.pop(task_id, None)
         if task is not None:
             await task.aclose()
-            task.pulse.beat()
 
     async def aclose(self) -> None:
         """Close all tasks."""

@@ -19,6 +19,7 @@ from shared.protocol import VERSION_HEADER
 MAX_HEAD = 16 * 1024
 MAX_WORDS = 64 * 1024
 """Longest body of an answer that is not a piece; it is read to keep the connection."""
+MAX_DIGITS = 18
 CONNECT_TIMEOUT = 3.0
 
 Connect = Callable[[str], Awaitable[trio.abc.Stream]]
@@ -73,7 +74,8 @@ class PieceConnection:
         _, number, version = self._expected.popleft()
         status, fields = parse_head(await self._read_head())
         length = fields.get("content-length", "")
-        if not length.isascii() or not length.isdigit() or "transfer-encoding" in fields:
+        valid = length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS
+        if not valid or "transfer-encoding" in fields:
             raise ParentGone(f"{self._address} answered a piece request without a valid length")
         if status == 200:
             if fields.get(VERSION_HEADER.lower(), version) != version:
@@ -184,7 +186,6 @@ def _refusal(status: int, fields: dict[str, str], number: int, address: str) -> 
             wait = float(fields.get("retry-after", "0.25"))
         except ValueError:
             wait = 0.25
-        return ParentBusy(
-            f"{address} has no upload slot free", retry_after=wait if math.isfinite(wait) else 1.0
-        )
+        wait = max(wait, 0.0) if math.isfinite(wait) else 1.0
+        return ParentBusy(f"{address} has no upload slot free", retry_after=wait)
     return ParentGone(f"{address} answered {status} to a piece request")

@@ -7,6 +7,7 @@ is named by its version, so a child never mixes two versions.
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 
 from shared.errors import InvalidRequest, ParentBusy, PieceMissing, TaskNotFound
 from shared.http.messages import Request, Response
@@ -42,39 +43,28 @@ class Uploads:
         """The bytes of one piece; 404 when it is not held, 409 in another version, 503 without a slot."""
         number = _piece_number(request.params["number"])
         task = await self._tasks.held(_task_id(request.params["task"]))
-        try:
+        with ExitStack() as taken:
+            taken.callback(self._tasks.release, task)
             version = _current_version(task, request)
             content = task.content
             assert content is not None, "a current version has its content open"
-            if number not in content.held:
-                raise PieceMissing(f"piece {number} is not held here")
             try:
+                if number not in content.held:
+                    raise PieceMissing(f"piece {number} is not held here")
                 await self._slots.acquire()
+                taken.callback(self._slots.release)
+                piece = await content.open_piece(number)
             except ParentBusy:
                 self._metrics.refused.inc()
                 raise
-        except PieceMissing as error:
-            self._tasks.release(task)
-            return _not_held(error)
-        except BaseException:
-            self._tasks.release(task)
-            raise
-        try:
-            piece = await content.open_piece(number)
+            except PieceMissing as error:  # also when it was damaged or removed while a slot was waited for
+                return _not_held(error)
+            taken.callback(piece.close)
             await self._bucket.take(len(piece.data))
-        except BaseException:
-            self._slots.release()
-            self._tasks.release(task)
-            raise
-
-        def release() -> None:
-            piece.close()
-            self._slots.release()
-            self._tasks.release(task)
-
-        self._metrics.sent.inc(len(piece.data))
-        headers = [(VERSION_HEADER, version)]
-        return Response(200, piece.data, headers, "application/octet-stream", release)
+            self._metrics.sent.inc(len(piece.data))
+            headers = [(VERSION_HEADER, version)]
+            release = taken.pop_all().close
+            return Response(200, piece.data, headers, "application/octet-stream", release)
 
     async def availability(self, request: Request) -> Response:
         """What is held of a task, and then what is added, as a stream of frames."""

@@ -15,7 +15,7 @@ from peer.cli.options import Common, load, parse_headers, parse_settings
 from peer.cli.tasks import Identity, describe_task, query_of, task_table
 from peer.client import LocalClient
 from peer.orders import DownloadDone, DownloadOrder, DownloadProgress, TaskQuery, TaskView
-from shared.errors import ConfigError, SourceError, TaskNotFound
+from shared.errors import SourceError, TaskNotFound
 from shared.version import version
 
 MIB = 1024 * 1024
@@ -132,7 +132,7 @@ def test_flags_are_settings() -> None:
     assert loaded.config.store.quota == 2**30
     assert loaded.config.peer.listen == "0.0.0.0:1"
     assert loaded.origins["peer.listen"] == "--listen"
-    with pytest.raises(ConfigError, match=r"host.scheduler \(--scheduler\)"):
+    with pytest.raises(UsageError, match=r"host.scheduler \(--scheduler\)"):
         load(None, {"host.scheduler": "no-url"})
 
 
@@ -211,6 +211,29 @@ def test_a_failed_get_leaves_nothing(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "dragonet: http://h/x answered 404\n"
+
+
+def test_without_a_daemon_get_is_a_peer_of_its_own_and_quiet(tmp_path: Path) -> None:
+    script = """
+import json, os, sys, types
+import structlog
+from peer.orders import DownloadDone
+
+async def download_once(config, order, fd, on_event):
+    structlog.get_logger().info("going back to source")
+    os.write(fd, b"content")
+    return DownloadDone(task_id="t", length=7, sha256="", seconds=0.5, bytes={"origin": 7})
+
+stand_in = types.ModuleType("peer.oneshot")
+stand_in.download_once = download_once
+sys.modules["peer.oneshot"] = stand_in
+from peer.cli import main
+sys.exit(main(["get", "http://h/x", "-o", "file", "--json"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["bytes"]["origin"] == 7
+    assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_ls(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

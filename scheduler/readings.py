@@ -1,0 +1,162 @@
+"""What readers of an origin report. Pure; conclusions are drawn after the whole batch.
+
+Pieces read under a grant that has ended count all the same when their version is current: the bytes are
+there and cannot be others. The host is told that its grant has ended, unless this scheduler was restarted
+and nobody else reads: then the read is adopted, so that a restart costs no second one.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from scheduler.cluster import Cluster
+from scheduler.grants import Grant
+from scheduler.knowledge import describe, hold, learn, same_pieces
+from scheduler.sourcing import begin, end, fail, give_up_on, share_out, take_back
+from scheduler.tasks import Task
+from shared.protocol import (
+    Failure,
+    SourceFailed,
+    SourceFinished,
+    SourceOpened,
+    SourcePieces,
+    SourceProgress,
+    SourceRevoked,
+    TaskMeta,
+)
+from shared.task.bitmap import Bitmap
+
+log = structlog.get_logger()
+
+
+def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> None:
+    """The origin answered the reader: its metadata is the content's."""
+    task = cluster.tasks.get(report.task)
+    grant = _grant(cluster, task, host, report.task, report.grant, report.meta, now)
+    if task is None or grant is None:
+        return
+    grant.progress = now
+    task.failure = None
+    if not _open(cluster, task, grant, report.meta, now):
+        return
+    share_out(cluster, task, grant, now)
+    cluster.touch(task)
+
+
+def pieces_read(cluster: Cluster, host: str, report: SourcePieces, now: float) -> None:
+    """Pieces read at the origin, with their digests."""
+    task = cluster.tasks.get(report.task)
+    grant = _grant(cluster, task, host, report.task, report.grant, None, now)
+    if task is None or task.meta is None or task.version != report.version:
+        return
+    digests = {n: report.digests[n] for n in task.numbers(report.digests)}
+    contradicted = set(learn(cluster, task, host, digests))
+    peer = cluster.peer(task, host)
+    read = Bitmap(n for n in digests if n not in contradicted)
+    if grant is not None:
+        if read - peer.held:
+            grant.progress = now
+        if not grant.opened:
+            _open(cluster, task, grant, task.meta, now)
+    hold(cluster, task, peer, peer.held | read)
+    cluster.touch(task, review=grant is None)
+
+
+def progressed(cluster: Cluster, host: str, report: SourceProgress, now: float) -> None:
+    """Bytes came; the read is alive."""
+    task = cluster.tasks.get(report.task)
+    grant = _grant(cluster, task, host, report.task, report.grant, None, now)
+    if grant is not None and report.received > grant.received:
+        grant.received, grant.progress = report.received, now
+
+
+def finished(cluster: Cluster, host: str, report: SourceFinished, now: float) -> None:
+    """The read has ended well; what it left out is not asked of this reader again."""
+    task = cluster.tasks.get(report.task)
+    if task is None:
+        return
+    if task.version == report.meta.version:
+        describe(cluster, task, host, report.meta)
+    grant = task.grants.get(report.grant)
+    cluster.touch(task)
+    if grant is None or grant.host != host:
+        return
+    if task.meta is None:
+        describe(cluster, task, host, report.meta)
+    left = Bitmap.full(task.count) if task.count is not None else None
+    if left is not None and grant.pieces is not None:
+        left = left & grant.pieces
+    for holder in task.holder_list():
+        left = left - holder.held if left is not None else None
+    end(cluster, task, grant)
+    if left is None or left:
+        words = f"host {host} finished reading the origin but left pieces out"
+        give_up_on(cluster, task, host, Failure(words, fault="reader"))
+        log.warning("a finished origin read left pieces out", host=host, task=task.id)
+
+
+def failed(cluster: Cluster, host: str, report: SourceFailed, now: float) -> None:
+    """The read has failed: another reader is tried, or all who wait are told."""
+    task = cluster.tasks.get(report.task)
+    grant = task.grants.get(report.grant) if task is not None else None
+    if task is None or grant is None or grant.host != host:
+        return
+    end(cluster, task, grant)
+    if report.failure.fault == "reader":
+        give_up_on(cluster, task, host, report.failure)
+    else:
+        fail(cluster, task, report.failure, now)
+    cluster.touch(task)
+
+
+def _grant(
+    cluster: Cluster,
+    task: Task | None,
+    host: str,
+    task_id: str,
+    grant_id: str,
+    meta: TaskMeta | None,
+    now: float,
+) -> Grant | None:
+    """The host's active grant. One that is unknown is adopted after a restart, or else revoked."""
+    grant = task.grants.get(grant_id) if task is not None else None
+    if grant is not None and grant.host == host:
+        return grant
+    present = cluster.present(host)
+    adoptable = (
+        task is not None
+        and grant is None
+        and not cluster.is_own_grant(grant_id)
+        and now < cluster.started + cluster.config.lease
+        and len(task.grants) < cluster.config.origin_readers
+        and (task.meta is not None or meta is not None)
+        and task.failure is None
+        and present is not None
+        and present.reachable
+    )
+    if adoptable and task is not None:
+        grant = Grant(grant_id, host, None, now)
+        begin(cluster, task, grant)
+        cluster.tally.grants_adopted += 1
+        cluster.touch(task)
+        return grant
+    if grant_id not in cluster.revoked:
+        cluster.revoked.add(grant_id)
+        cluster.send(host, SourceRevoked(task_id, grant_id))
+    return None
+
+
+def _open(cluster: Cluster, task: Task, grant: Grant, meta: TaskMeta, now: float) -> bool:
+    """The reader was answered; False when what it says contradicts what is known."""
+    if task.meta is not None and task.meta.version == meta.version and not same_pieces(task.meta, meta):
+        words = f"host {grant.host} cuts the content into other pieces than the cluster"
+        give_up_on(cluster, task, grant.host, Failure(words, fault="reader"))
+        take_back(cluster, task, grant)
+        cluster.touch(task)
+        return False
+    describe(cluster, task, grant.host, meta)
+    grant.opened = True
+    cluster.peer(task, grant.host)
+    if task.note_reading(grant.host):
+        cluster.gained_parent(task, grant.host)
+    return True
