@@ -69,7 +69,7 @@ class Store:
     ) -> None:
         self.on_removed: list[Callable[[str], None]] = []
         """Called with the id of each task that was removed or evicted."""
-        self.on_shortage: list[Callable[[], Awaitable[None]]] = []
+        self.on_pressure: list[Callable[[], Awaitable[None]]] = []
         """Called before StoreFull is raised: whoever uses content that it could do without lets go of it."""
         self.writers = trio.CapacityLimiter(WRITERS)
         self._content = folder / "content"
@@ -243,7 +243,7 @@ class Store:
         """Evict unpinned, unused content for ``size`` bytes; whether there was enough of it."""
         chosen = self._books.for_room(size)
         if not chosen:
-            await self._tell_shortage()
+            await self._relieve()
             chosen = self._books.for_room(size)
         await self._unlink(self._evict(chosen))
         return bool(chosen)
@@ -348,14 +348,14 @@ class Store:
         try:
             chosen = choose()
         except StoreFull:
-            if not self.on_shortage:
+            if not self.on_pressure:
                 raise
-            await self._tell_shortage()
+            await self._relieve()
             chosen = choose()
         return self._evict(chosen)
 
-    async def _tell_shortage(self) -> None:
-        for callback in self.on_shortage:
+    async def _relieve(self) -> None:
+        for callback in self.on_pressure:
             await callback()
 
     def _evict(self, task_ids: list[str]) -> list[Path]:

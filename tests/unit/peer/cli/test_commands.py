@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from peer.cli import main
+from peer.cli.execution import UsageError
 from peer.cli.get import describe_result, make_order
 from peer.cli.options import Common, load, parse_headers, parse_settings
 from peer.cli.tasks import Identity, describe_task, query_of, task_table
