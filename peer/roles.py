@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,6 @@ from peer.local_api import LocalApi
 from scheduler.service import SchedulerService
 from shared.errors import ConfigError
 from shared.http.client import HttpClient
-from shared.http.router import Router
 from shared.protocol import Role
 from shared.service import Service, run_process
 from shared.store import Store
@@ -35,70 +35,62 @@ log = structlog.get_logger()
 
 async def run_scheduler(config: Config) -> None:
     """``dragonet scheduler``: until a signal ends it."""
-
-    async def main(
-        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        async with _service("scheduler", config) as service:
-            await service.listen(config.scheduler.listen)
-            await _serve_scheduler(config, service, stopping, task_status)
-
-    await run_process(main)
+    await run_process(partial(_scheduler, config))
 
 
 async def run_seeder(config: Config) -> None:
     """``dragonet seeder``: until a signal ends it."""
-
-    async def main(
-        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        async with _service("seeder", config) as service:
-            address = await service.listen(config.seeder.listen)
-            async with _host(config, service, "seeder", "seeder", address):
-                await service.run(stopping, task_status=task_status)
-
-    await run_process(main)
+    await run_process(partial(_seeder, config))
 
 
 async def run_peer(config: Config) -> None:
     """``dragonet peer``: until a signal ends it."""
-
-    async def main(
-        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        async with _service("peer", config) as service:
-            address = await service.listen(config.peer.listen)
-            await service.listen(config.peer.gateway, _gateway(service))
-            async with _host(config, service, "peer", "peer", address) as host:
-                await _local_api(config, service, host)
-                await service.run(stopping, task_status=task_status)
-
-    await run_process(main)
+    await run_process(partial(_peer, config))
 
 
 async def run_up(config: Config) -> None:
     """``dragonet up``: scheduler, seeder and peer in one process, until a signal ends it."""
+    await run_process(partial(_up, config))
 
-    async def main(
-        stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        async with AsyncExitStack() as stack:
-            control = await stack.enter_async_context(_service("scheduler", config))
-            bound = await control.listen(config.scheduler.listen)
-            service = await stack.enter_async_context(_service("peer", config))
-            address = await service.listen(config.peer.listen)
-            await service.listen(config.peer.gateway, _gateway(service))
-            own = msgspec.structs.replace(config.host, scheduler=local_url(bound))
-            own_config = msgspec.structs.replace(config, host=own)
-            scheduler_stopping = trio.Event()
-            nursery = await stack.enter_async_context(trio.open_nursery())
-            await nursery.start(_serve_scheduler_task, config, control, scheduler_stopping)
-            async with _host(own_config, service, "seeder", "peer", address) as host:
-                await _local_api(config, service, host)
-                await service.run(stopping, task_status=task_status)
-            scheduler_stopping.set()
 
-    await run_process(main)
+# --- roles -------------------------------------------------------------------------------------------
+
+
+async def _scheduler(
+    config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with _service("scheduler", config) as service:
+        await service.listen(config.scheduler.listen)
+        await _serve_scheduler(config, service, stopping, task_status=task_status)
+
+
+async def _seeder(
+    config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with _service("seeder", config) as service:
+        address = await service.listen(config.seeder.listen)
+        async with _host(config, service, "seeder", "seeder", address):
+            await service.run(stopping, task_status=task_status)
+
+
+async def _peer(
+    config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with _service("peer", config) as service:
+        await _serve_peer(config, service, "peer", stopping, task_status)
+
+
+async def _up(
+    config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with _service("scheduler", config) as control, _service("peer", config) as service:
+        own_url = local_url(await control.listen(config.scheduler.listen))
+        own = msgspec.structs.replace(config, host=msgspec.structs.replace(config.host, scheduler=own_url))
+        peer_ended = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve_scheduler, config, control, peer_ended)
+            await _serve_peer(own, service, "seeder", stopping, task_status)
+            peer_ended.set()
 
 
 # --- parts -------------------------------------------------------------------------------------------
@@ -111,7 +103,11 @@ async def _service(name: str, config: Config) -> AsyncIterator[Service]:
 
 
 async def _serve_scheduler(
-    config: Config, service: Service, stopping: trio.Event, task_status: trio.TaskStatus[None]
+    config: Config,
+    service: Service,
+    stopping: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     scheduler = SchedulerService(config.scheduler, service.registry)
     scheduler.routes(service.router)
@@ -121,14 +117,17 @@ async def _serve_scheduler(
         nursery.cancel_scope.cancel()
 
 
-async def _serve_scheduler_task(
-    config: Config,
-    service: Service,
-    stopping: trio.Event,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+async def _serve_peer(
+    config: Config, service: Service, role: Role, stopping: trio.Event, task_status: trio.TaskStatus[None]
 ) -> None:
-    await _serve_scheduler(config, service, stopping, task_status)
+    """A host with the local API and the gateway; as a seeder it also reads origins for others."""
+    address = await service.listen(config.peer.listen)
+    await service.listen(config.peer.gateway, service.new_router(), name="gateway")
+    async with _host(config, service, role, "peer", address) as host:
+        router = service.new_router()
+        LocalApi(host).add_routes(router)
+        await service.listen_unix(config.peer.socket, router)
+        await service.run(stopping, task_status=task_status)
 
 
 @asynccontextmanager
@@ -174,17 +173,6 @@ def _readiness(service: Service) -> Callable[[str | None], None]:
             service.readiness.wait_for("scheduler", reason)
 
     return changed
-
-
-async def _local_api(config: Config, service: Service, host: Host) -> None:
-    router = service.new_router()
-    LocalApi(host).add_routes(router)
-    await service.listen_unix(config.peer.socket, router)
-
-
-def _gateway(service: Service) -> Router:
-    """The gateway's listener: health and metrics; gateways mount their routes here."""
-    return service.new_router()
 
 
 def host_id(data_dir: Path) -> str:

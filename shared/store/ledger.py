@@ -67,11 +67,17 @@ class Ledger:
 
     def note(self, content: TaskContent) -> None:
         """Bring a record up to date with its open content."""
-        record = content.record
-        if content.wanted:
-            record.accessed = self._clock()
-        record.held = content.held.to_bytes()
-        record.size = content.size
+        content.record.held = content.held.to_bytes()
+        content.record.size = content.size
+
+    def touch(self, content: TaskContent) -> None:
+        """Someone uses a content now."""
+        content.record.accessed = self._clock()
+
+    def in_use(self, task_id: str) -> bool:
+        """Whether anyone but the store itself uses a content."""
+        content = self.open.get(task_id)
+        return content is not None and content.users > content.own_users
 
     # --- what goes -------------------------------------------------------------------------------------
 
@@ -119,14 +125,10 @@ class Ledger:
                 task_id,
                 record.size,
                 record.accessed,
-                record.pinned or task_id in self.turns or self._in_use(task_id),
+                record.pinned or task_id in self.turns or self.in_use(task_id),
             )
             for task_id, record in self.records.items()
         ]
-
-    def _in_use(self, task_id: str) -> bool:
-        content = self.open.get(task_id)
-        return content is not None and content.users > content.own_users
 
     def _promised(self) -> int:
         """Bytes that unfinished contents of known length, in use now, are still going to take."""

@@ -70,7 +70,8 @@ class Store:
         self.on_removed: list[Callable[[str], None]] = []
         """Called with the id of each task that was removed or evicted."""
         self.on_pressure: list[Callable[[], Awaitable[None]]] = []
-        """Called before StoreFull is raised: whoever uses content that it could do without lets go of it."""
+        """Called when nothing more can be evicted, before that is an error: give up uses that nobody needs
+        just now."""
         self.writers = trio.CapacityLimiter(WRITERS)
         self._content = folder / "content"
         self._config = config
@@ -159,10 +160,11 @@ class Store:
         Raises TaskNotFound, StoreError.
         """
         content = await self._opened(task_id, None, None)
-        content.wanted = True
+        self._books.touch(content)
         try:
             yield content
         finally:
+            self._books.touch(content)
             self.release(content)
 
     @asynccontextmanager
@@ -175,10 +177,11 @@ class Store:
         is held at the end leaves no trace. Raises StoreFull when there is no room for it, StoreError.
         """
         content = await self._opened(task_id or spec.task_id, spec, meta)
-        content.wanted = True
+        self._books.touch(content)
         try:
             yield content
         finally:
+            self._books.touch(content)
             self.release(content)
 
     async def remove(self, task_id: str) -> None:
@@ -430,6 +433,8 @@ class Store:
     def _flush(self) -> None:
         """Write records whose last access or bitmap changed."""
         for task_id, content in self._books.open.items():
+            if self._books.in_use(task_id):
+                self._books.touch(content)
             self._books.note(content)
             self._dirty.add(task_id)
         writes = [

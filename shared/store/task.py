@@ -71,8 +71,6 @@ class TaskContent:
         self.users = 0
         self.own_users = 0
         """Those of ``users`` that are the store itself: they do not keep the content from being evicted."""
-        self.wanted = False
-        """Whether anyone used it since it was opened; looking at it does not count as access."""
         self.dropped = False
         """No longer part of the store: removed, or replaced by another version."""
         self.changes = 0

@@ -119,7 +119,7 @@ def _boot_id() -> str:
 async def until_durable(store: Store, task_id: str) -> None:
     with trio.fail_after(30):
         while not ((stored := store.get(task_id)) and stored.durable):
-            await trio.sleep(0.001)
+            await trio.lowlevel.checkpoint()
 
 
 async def test_only_durable_content_survives_a_crash_of_the_machine(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,33 @@ async def test_pinned_and_used_content_stays(tmp_path: Path) -> None:
         await store.set_pin(one.id, False)
         with pytest.raises(TaskNotFound):
             await store.set_pin(two.id, True)
+
+
+async def test_content_that_is_being_made_durable_may_go(tmp_path: Path) -> None:
+    one, two = Sample("1", 8 * PIECE), Sample("2", 8 * PIECE)
+    async with Store.open(tmp_path, QUOTA) as store:
+        async with store.create(one.spec, one.meta) as content:
+            await one.put(content)
+            await content.complete()
+        assert store.statistics().open == 1
+        await fill(store, two)
+        assert ids(store) == {two.id}
+    async with Store.open(tmp_path, QUOTA) as store:
+        assert ids(store) == {two.id}
+
+
+async def test_who_could_do_without_content_is_asked_to_let_go(tmp_path: Path) -> None:
+    one, two = Sample("1", 8 * PIECE), Sample("2", 8 * PIECE)
+    async with Store.open(tmp_path, QUOTA) as store, AsyncExitStack() as idle:
+
+        async def let_go() -> None:
+            await idle.aclose()
+
+        store.on_pressure.append(let_go)
+        content = await idle.enter_async_context(store.create(one.spec, one.meta))
+        await one.put(content)
+        await fill(store, two)
+        assert ids(store) == {two.id}
 
 
 async def test_what_can_never_fit_is_refused_at_once_and_evicts_nothing(tmp_path: Path) -> None:
