@@ -1,4 +1,4 @@
-"""The roles: each puts its parts together, serves, and ends in good order.
+"""The roles that hold content: each puts its parts together, serves, and ends in good order.
 
 A seeder and a peer are the same host with another role; the peer has the local API and the gateway too.
 ``up`` runs a scheduler and one host that is seeder and peer at once: one store, nothing moved twice.
@@ -20,7 +20,6 @@ from cdn.reader import SourceReader
 from peer.address import advertised_address
 from peer.config import Config, local_url
 from peer.local_api import LocalApi
-from scheduler.service import SchedulerService
 from shared.errors import ConfigError
 from shared.http.client import HttpClient
 from shared.protocol import Role
@@ -31,11 +30,6 @@ from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
 
 log = structlog.get_logger()
-
-
-async def run_scheduler(config: Config) -> None:
-    """``dragonet scheduler``: until a signal ends it."""
-    await run_process(partial(_scheduler, config))
 
 
 async def run_seeder(config: Config) -> None:
@@ -54,14 +48,6 @@ async def run_up(config: Config) -> None:
 
 
 # --- roles -------------------------------------------------------------------------------------------
-
-
-async def _scheduler(
-    config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    async with _service("scheduler", config) as service:
-        await service.listen(config.scheduler.listen)
-        await _serve_scheduler(config, service, stopping, task_status=task_status)
 
 
 async def _seeder(
@@ -83,12 +69,14 @@ async def _peer(
 async def _up(
     config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
+    from peer.control import serve_scheduler  # only here: a peer alone starts without a scheduler's code
+
     async with _service("scheduler", config) as control, _service("peer", config) as service:
         own_url = local_url(await control.listen(config.scheduler.listen))
         own = msgspec.structs.replace(config, host=msgspec.structs.replace(config.host, scheduler=own_url))
         peer_ended = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(_serve_scheduler, config, control, peer_ended)
+            await nursery.start(serve_scheduler, config, control, peer_ended)
             await _serve_peer(own, service, "seeder", stopping, task_status)
             peer_ended.set()
 
@@ -100,21 +88,6 @@ async def _up(
 async def _service(name: str, config: Config) -> AsyncIterator[Service]:
     async with Service(name, limits=config.server, grace=config.server.grace) as service:
         yield service
-
-
-async def _serve_scheduler(
-    config: Config,
-    service: Service,
-    stopping: trio.Event,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    scheduler = SchedulerService(config.scheduler, service.registry)
-    scheduler.routes(service.router)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(scheduler.run)
-        await service.run(stopping, task_status=task_status)
-        nursery.cancel_scope.cancel()
 
 
 async def _serve_peer(

@@ -27,7 +27,7 @@ def scheduler(
         options, {"scheduler.listen": listen, "host.data_dir": data_dir, **_log_flags(options)}
     ).config
     start_logging(config, options)
-    from peer.roles import run_scheduler
+    from peer.control import run_scheduler
 
     run_role(run_scheduler, config)
 
