@@ -103,7 +103,7 @@ def view(host: Host, task: StoredTask) -> TaskView:
         tag=task.spec.tag,
         application=task.spec.application,
         range=task.spec.range,
-        sha256=task.sha256,
+        sha256=meta.sha256,
         etag=meta.etag,
         last_modified=meta.last_modified,
     )

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+import msgspec
+
 from scheduler.blocks import MAX_BLOCKS, Accusations, Block
 from scheduler.digests import DigestTable
 from scheduler.grants import Grant
@@ -191,7 +193,10 @@ class Task:
 
     def describe(self, meta: TaskMeta) -> Description:
         """Take over metadata. A new version forgets all holdings and digests (grants are not touched)."""
-        before, self.meta = self.meta, meta
+        before = self.meta
+        if before is not None and before.version == meta.version and not meta.sha256:
+            meta = msgspec.structs.replace(meta, sha256=before.sha256)  # who has not heard does not take back
+        self.meta = meta
         if before is None:
             return "first"
         if before.version == meta.version:

@@ -48,6 +48,7 @@ class TaskMeta(Message, frozen=True, tag="meta"):
 
     ``version`` changes whenever the content may have changed; pieces of two versions are never mixed.
     ``length`` is None until it is known. ``etag`` and ``last_modified`` are the origin's own words.
+    ``sha256`` (hexadecimal) is that of the whole content, "" until a reader of the origin has it.
     """
 
     version: str
@@ -56,6 +57,7 @@ class TaskMeta(Message, frozen=True, tag="meta"):
     etag: str = ""
     last_modified: str = ""
     content_type: str = ""
+    sha256: str = ""
 
 
 class Failure(Message, frozen=True, tag="failure"):

@@ -70,6 +70,7 @@ class SourceSession:
         self._known = job.meta
         self._opened = False
         self._delivered = 0
+        self._given_up = False
 
     async def run(self) -> None:
         """Until everything asked for is read. Raises SourceError or StoreError."""
@@ -105,8 +106,11 @@ class SourceSession:
 
     async def wait_out(self, error: SourceError, failures: int, *, begun: bool = True) -> int:
         """Wait before the next try after a failure that may pass; raises ``error`` when it will not."""
+        if self._given_up:
+            raise error
         passing = isinstance(error, SourceCut) or error.origin_status in BUSY or error.fault == "reader"
         if not begun or not passing or failures >= self.config.retries:
+            self._given_up = True  # whoever gave up has tried often enough for the whole read
             raise error
         delay = self.config.retry_delay * 2**failures
         log.info("source read is resumed", url=self.shown, reason=str(error), delay=delay)

@@ -33,18 +33,20 @@ _discarded = itertools.count()
 
 
 class OpenPiece:
-    """A view of a stored piece; valid until ``close``, which must be called once."""
+    """A view of a stored piece; ``data`` is valid until ``close``. Closing it again does nothing."""
 
     __slots__ = ("_close", "data")
 
     def __init__(self, data: memoryview | bytes, close: Callable[[], None]) -> None:
         self.data = data
-        self._close = close
+        self._close: Callable[[], None] | None = close
 
     def close(self) -> None:
         """End the view."""
-        self.data = b""
-        self._close()
+        close, self._close = self._close, None
+        if close is not None:
+            self.data = b""
+            close()
 
 
 class Pieces(Protocol):
@@ -74,7 +76,7 @@ class ContentFile:
 
     def __init__(self, path: Path, meta: TaskMeta, max_map: int) -> None:
         self._path = path
-        self._env = open_environment(path, map_size_for(meta, max_map), sync=False)
+        self._env = open_environment(path, map_size_for(meta, max_map), sync=False, metasync=False)
         try:
             self._claim(meta.version.encode())
         except lmdb.Error as error:
@@ -113,8 +115,12 @@ class ContentFile:
     def open(self, number: int) -> OpenPiece | None:
         try:
             txn = self._env.begin(buffers=True)
+        except lmdb.Error as error:
+            raise as_store_error(error) from None
+        try:
             data = txn.get(_piece_key(number))
         except lmdb.Error as error:
+            txn.abort()
             raise as_store_error(error) from None
         if data is None:
             txn.abort()
@@ -187,11 +193,14 @@ class InlineContent:
 
 
 def map_size_for(meta: TaskMeta, max_map: int) -> int:
-    """Bytes of address space that a content needs; the file is only as long as what is in it."""
+    """Bytes of address space that a content needs; the file is only as long as what is in it.
+
+    Twice the content, because a piece that is written anew takes fresh pages while the old ones are read.
+    """
     if meta.length is None:
         return max_map
     count = -(-meta.length // meta.piece_length)
-    return meta.length + count * 2 * PAGE + 2 * meta.piece_length + ROOM
+    return 2 * (meta.length + count * 2 * PAGE + meta.piece_length + ROOM)
 
 
 def content_path(folder: Path, task_id: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import lmdb
 from shared.errors import StoreDamaged, StoreError, StoreFull
 
 PAGE = 4096
-MAX_READERS = 512
+MAX_READERS = 254
+"""Views open at once in one environment; their table is the lock file."""
+LOCK_LENGTH = MAX_READERS * 64 + 128
+"""Bytes of the lock file: LMDB's header and a cache line per reader."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 SLACK = 256 * 1024
 """Bytes that a write may need beside its data: tree pages, and what the file system keeps for itself."""
 
@@ -41,25 +46,39 @@ def open_environment(path: Path, map_size: int, **options: Any) -> lmdb.Environm
 
     Raises StoreFull, StoreDamaged when the file is no intact environment, StoreError otherwise. A file
     that is shorter than its own tree says is refused here, because reading beyond its end through the
-    memory map would kill the process.
+    memory map would kill the process; so would writing into a hole of the lock file on a full disk, which
+    is why that gets its blocks beforehand.
     """
+    try:
+        _allocate(path.with_name(f"{path.name}-lock"), LOCK_LENGTH)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise full("disk") from None
+        raise StoreError(f"the store cannot work with its files: {error}") from None
     try:
         environment = lmdb.open(
             str(path),
             subdir=False,
             map_size=-(-map_size // PAGE) * PAGE,
-            metasync=False,
             meminit=False,
             max_readers=MAX_READERS,
             **options,
         )
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     except lmdb.Error as error:
-        raise as_store_error(error) from None
+        raise write_error(error, path.parent, 2 * PAGE) from None
     if path.stat().st_size < needed:
         environment.close()
         raise StoreDamaged(f"{path.name} is shorter than its content")
     return environment
+
+
+def _allocate(path: Path, length: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, length)
+    finally:
+        os.close(descriptor)
 
 
 def full(what: str) -> StoreFull:

@@ -16,7 +16,7 @@ import lmdb
 import structlog
 import trio
 
-from shared.errors import StoreDamaged, StoreError
+from shared.errors import StoreDamaged, StoreError, StoreFull
 from shared.store.environment import as_store_error, open_environment, write_error
 
 log = structlog.get_logger()
@@ -142,6 +142,8 @@ class Index:
                         txn.delete(key)
                     else:
                         txn.put(key, value)
+        except lmdb.MapFullError:
+            return StoreFull("the index of the store is full: remove content with `dragonet rm`")
         except lmdb.Error as error:
             size = sum(len(value or b"") for value in writes.values())
             return write_error(error, self._path.parent, size)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
 
 from shared.errors import StoreDamaged, StoreLocked
-from shared.store.environment import full
+from shared.store.environment import DISK_FULL, full
 
 
 def boot_id() -> str:
@@ -47,7 +46,7 @@ def lock_folder(data_dir: Path) -> int:
 
 
 def _unusable(data_dir: Path, error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return full("disk")
     return StoreDamaged(
         f"the data folder {data_dir} cannot be used ({error.strerror}): give another with --data-dir"

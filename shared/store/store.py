@@ -223,6 +223,8 @@ class Store:
 
     def completed(self, content: TaskContent) -> None:
         """All pieces are held: make them durable in the background, then say so in the index."""
+        if content.record.inline:
+            content.record.durable = True  # as its content is, since the index was written
         self.save(content)
         if not content.dropped and not content.record.durable:
             self._retain(content)
@@ -431,12 +433,14 @@ class Store:
             await self._unlink(self._evict(self._books.expired()))
 
     def _flush(self) -> None:
-        """Write records whose last access or bitmap changed."""
+        """Write the records of contents that were read or written, not of those that are merely open."""
         for task_id, content in self._books.open.items():
             if self._books.in_use(task_id):
                 self._books.touch(content)
             self._books.note(content)
-            self._dirty.add(task_id)
+            if content.touched:
+                content.touched = False
+                self._dirty.add(task_id)
         writes = [
             (b"t" + task_id.encode(), encode_record(self._books.records[task_id])) for task_id in self._dirty
         ]

@@ -71,6 +71,8 @@ class TaskContent:
         self.users = 0
         self.own_users = 0
         """Those of ``users`` that are the store itself: they do not keep the content from being evicted."""
+        self.touched = False
+        """Whether a piece went in or out since its record was last written."""
         self.dropped = False
         """No longer part of the store: removed, or replaced by another version."""
         self.changes = 0
@@ -78,6 +80,7 @@ class TaskContent:
         self._owner = owner
         self._pieces = pieces
         self._checked: set[int] = set()
+        self._turns: dict[int, trio.Lock] = {}
 
     @property
     def meta(self) -> TaskMeta:
@@ -111,23 +114,30 @@ class TaskContent:
         self._check_size(number, len(data))
         self._retain()
         try:
-            if number not in self.held and not self.dropped:
-                await self._owner.make_room(len(data))
-            try:
-                return await self._put(number, data, expected, also)
-            except MapFull:
-                raise
-            except StoreFull:
-                if not await self._owner.evict(len(data)):
-                    raise
-            return await self._put(number, data, expected, also)
+            async with self._turn(number):
+                return await self._put_in_turn(number, data, expected, also)
         finally:
             self._owner.release(self)
+
+    async def _put_in_turn(
+        self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
+    ) -> tuple[bytes, bool]:
+        if number not in self.held and not self.dropped:
+            await self._owner.make_room(len(data))
+        try:
+            return await self._put(number, data, expected, also)
+        except MapFull:
+            raise
+        except StoreFull:
+            if not await self._owner.evict(len(data)):
+                raise
+        return await self._put(number, data, expected, also)
 
     async def _put(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
         inline = self._pieces if isinstance(self._pieces, InlineContent) else None
+        before = inline.value if inline is not None else None
         if inline is not None and len(data) <= INLINE_HASH and also is None:
             digest, written = self._write(number, data, expected, None)
         else:
@@ -135,7 +145,11 @@ class TaskContent:
                 self._write, number, data, expected, also, limiter=self._owner.writers
             )
         if written and inline is not None and not self.dropped:
-            await self._owner.write_inline(inline.key, inline.value)
+            try:
+                await self._owner.write_inline(inline.key, inline.value)
+            except StoreError:
+                inline.value = before
+                raise
         fresh = number not in self.held
         if fresh:
             self._count(len(data))
@@ -189,6 +203,8 @@ class TaskContent:
         """
         if not self.whole:
             raise ValueError("a content that misses pieces is not complete")
+        if self.record.durable and sha256 in ("", self.record.sha256):
+            return
         self.record.complete = True
         self.record.sha256 = sha256 or self.record.sha256
         self._owner.completed(self)
@@ -225,7 +241,9 @@ class TaskContent:
         size = len(piece.data)
         piece.close()
         try:
-            await self._forget_damaged(number, wanted, size)
+            async with self._turn(number):
+                if number in self.held and number not in self._checked:
+                    await self._forget_damaged(number, wanted, size)
         finally:
             self._owner.release(self)
         raise PieceMissing(f"piece {number} was damaged on disk and has been dropped")
@@ -251,11 +269,23 @@ class TaskContent:
 
     # --- inside --------------------------------------------------------------------------------------
 
+    @asynccontextmanager
+    async def _turn(self, number: int) -> AsyncIterator[None]:
+        """Writes of one piece happen one after the other, so that its digest is that of the last one."""
+        lock = self._turns.setdefault(number, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._turns.pop(number, None)
+
     def _retain(self) -> None:
         """The storage must not be closed while a thread or a view uses it."""
         if not self.users:
             raise StoreError("the content is closed")
         self.users += 1
+        self.touched = True
 
     def _check_size(self, number: int, size: int) -> None:
         layout = self.layout

@@ -6,6 +6,7 @@ scheduler answers, it goes back to source on its own after a while, so that nobo
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -136,14 +137,13 @@ class Sessions:
                     nursery.start_soon(self._watch_scheduler, session)
                     await session.download.run()
                     nursery.cancel_scope.cancel()
-        except trio.Cancelled:
-            session.error = session.error or Unavailable("this host is stopping: try again later")
-            raise
         except Exception as error:
             log.error("download ended by a defect", task=task.id, error=repr(error), exc_info=True)
             session.error = DragonetError(f"the download ended by a defect in dragonet: {error!r}")
         finally:
             session.ended = True
+            if trio.current_effective_deadline() == -math.inf and session.error is None:
+                session.error = Unavailable("this host is stopping: try again later")
             if self._sessions.get(task.id) in (None, session):  # else a newer session has registered already
                 self._host.report(PeerLeft(task.id))
             self._host.tasks.release(task)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 import trio
 
 from shared.errors import DragonetError, SourceError, StoreError
+from shared.nursery import open_nursery
 from shared.protocol import (
     Failure,
     SourceFailed,
@@ -26,6 +28,7 @@ from shared.protocol import (
 from shared.swarm.limits import TokenBucket
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.origin import Origin, OriginJob
+from shared.swarm.outputs import digest_of
 from shared.swarm.task import HostTask, Reporter
 from shared.swarm.tasks import HostTasks
 from shared.task.bitmap import Bitmap
@@ -103,7 +106,11 @@ class SourceReads:
             task.learn(granted.meta.version, granted.digests)
         sink = _Sink(task, granted.grant, self._reporter, self._bucket.take)
         pieces = None if granted.pieces is None else tuple(granted.pieces)
-        await self._origin.read(OriginJob(granted.spec, task.private_headers, task.meta, pieces), sink)
+        job = OriginJob(granted.spec, task.private_headers, task.meta, pieces)
+        async with open_nursery() as nursery:
+            nursery.start_soon(sink.hash)
+            await self._origin.read(job, sink)
+            nursery.cancel_scope.cancel()
 
     def _failed(self, granted: SourceGranted, failure: Failure) -> None:
         log.warning(
@@ -133,6 +140,12 @@ class _Sink:
         self._version = task.meta.version if task.meta is not None else ""
         self._received = 0
         self._told_at = -PROGRESS_INTERVAL
+        self._sha256 = ""
+
+    async def hash(self) -> None:
+        """Hash the content while it arrives, so that no other host has to; cancel it when it is not needed."""
+        self._sha256 = await digest_of(self._task, "sha256")
+        self._task.pulse.beat()
 
     async def opened(self, meta: TaskMeta) -> None:
         await self._task.adopt(meta)
@@ -166,5 +179,22 @@ class _Sink:
         if current is None or current.version != meta.version:
             raise StoreError("the content got another version on this host while its origin was being read")
         await self._task.adopt(meta)
-        if self._grant is not None:
-            self._reporter.report(SourceFinished(self._task.id, self._grant, meta))
+        if self._grant is None:
+            return
+        if current.length != meta.length:
+            self._reporter.report(
+                SourceOpened(self._task.id, self._grant, meta)
+            )  # others wait for the length
+        meta = await self._with_sha256(meta)
+        self._reporter.report(SourceFinished(self._task.id, self._grant, meta))
+
+    async def _with_sha256(self, meta: TaskMeta) -> TaskMeta:
+        """The metadata with the content's digest, where this host holds all of it."""
+        task = self._task
+        while task.complete and task.meta is not None and task.meta.version == meta.version:
+            if self._sha256:
+                meta = msgspec.structs.replace(meta, sha256=self._sha256)
+                await task.note_sha256(meta.version, meta.sha256)
+                break
+            await task.pulse.wait()
+        return meta

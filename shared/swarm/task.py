@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol
 
+import msgspec
 import trio
 
 from shared.errors import StoreError
@@ -128,6 +129,9 @@ class HostTask:
             if self.closed:
                 raise _removed()
             if self.content is not None and self.content.meta.version == meta.version:
+                known = self.content.meta.sha256
+                if known and not meta.sha256:
+                    meta = msgspec.structs.replace(meta, sha256=known)
                 if meta != self.content.meta:
                     await self.content.set_meta(meta)
             else:
@@ -138,6 +142,13 @@ class HostTask:
         self.failure = None
         self.pulse.beat()
         await self.check_complete()
+
+    async def note_sha256(self, version: str, digest: str) -> None:
+        """Keep the SHA-256 of the whole content with its metadata, if that version is still current."""
+        content = self.content
+        if content is not None and content.meta.version == version and not content.meta.sha256:
+            await content.set_meta(msgspec.structs.replace(content.meta, sha256=digest))
+            self.pulse.beat()
 
     def learn(self, version: str, digests: Mapping[int, bytes]) -> None:
         """Digests from the scheduler; those of another version, or contradicting known ones, are ignored."""
@@ -198,8 +209,9 @@ class HostTask:
     async def aclose(self) -> None:
         """Close the content, for good; what is held stays in the store."""
         self.closed = True
-        async with self._opening:
-            await self._close()
+        with trio.CancelScope(shield=True):
+            async with self._opening:
+                await self._close()
         self.pulse.beat()
 
     async def _close(self) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.integration.net import free_port, get_json, wait_until
+from shared.task.identity import make_spec
+from tests.integration.net import free_port, get_json, request, wait_until
 from tests.integration.processes import BAD_WORDS, Daemon, around, clean_environment, dragonet_command
 
 GET_TIMEOUT = 90.0
@@ -199,8 +200,7 @@ class Cluster:
 
     def close(self) -> list[str]:
         """End everything and remove the folder; what was wrong, as sentences."""
-        for running in self._gets:
-            running.end()
+        self.end_gets()
         for daemon in self.daemons:
             if daemon.running and not daemon.terminated:
                 daemon.terminate()
@@ -209,6 +209,12 @@ class Cluster:
             self.print_logs()
         shutil.rmtree(self.folder, ignore_errors=True)
         return problems
+
+    def end_gets(self) -> None:
+        """Kill what still runs of the commands that were started."""
+        for running in self._gets:
+            running.end()
+        self._gets.clear()
 
     def print_logs(self, last: int = 4000) -> None:
         """The end of every log on stdout, where pytest shows it with a failure."""
@@ -386,10 +392,6 @@ class Cluster:
         with ThreadPoolExecutor(max(1, len(running))) as pool:
             return list(pool.map(lambda one: one.wait(timeout), running))
 
-    def task_id(self, url: str, peer: Peer) -> str:
-        """The id of the task that ``peer`` knows for ``url``."""
-        return str(self.stat(url, peer)["task_id"])
-
     def stat(self, what: str, peer: Peer) -> dict[str, Any]:
         """``dragonet stat WHAT --json`` at ``peer``; {} when it does not know it."""
         done = self.run("stat", what, "--json", "--socket", str(peer.socket))
@@ -405,6 +407,16 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return _listed(json.loads(done.stdout), "tasks")
 
+    def wait_held(self, peer: Peer, url: str, count: int, timeout: float = 30) -> None:
+        """Wait until ``peer`` says that it holds at least ``count`` bytes of ``url``."""
+        path = f"/v1/tasks/{task_id_of(url)}"
+
+        def holds() -> bool:
+            answer = request(str(peer.socket), path)
+            return answer.status == 200 and answer.json()["held"] >= count
+
+        wait_until(holds, f"{peer.name} holds {count} bytes", timeout)
+
     def wait_received(self, daemon: Daemon, count: int, *sources: str, timeout: float = 30) -> None:
         """Wait until ``daemon`` has received at least ``count`` bytes from ``sources``."""
         wait_until(
@@ -412,6 +424,11 @@ class Cluster:
             f"{daemon.name} has received {count} bytes",
             timeout,
         )
+
+
+def task_id_of(url: str) -> str:
+    """The id of the task of a public URL that was asked for without any flags."""
+    return make_spec(url)[0].task_id
 
 
 def leftovers(folder: Path) -> list[str]:

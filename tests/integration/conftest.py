@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: a cluster of real processes and origins that count."""
+"""Fixtures of the integration tests: clusters of real processes, and origins that count."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.cluster import Cluster
 from tests.integration.origins import Origin
+from tests.integration.processes import Daemon
 
 FAILED = pytest.StashKey[bool]()
 
@@ -43,8 +44,42 @@ def make_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Clust
 
 @pytest.fixture
 def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
-    """A cluster in which nothing runs yet."""
+    """A cluster of the test's own in which nothing runs yet."""
     return make_cluster()
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Cluster]:
+    """A scheduler, a seeder and two peers that stand for all tests of a module."""
+    cluster = Cluster()
+    try:
+        yield cluster.start(peers=2)
+    finally:
+        problems = cluster.close()
+    if problems:
+        pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def swarm(standing: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The module's standing cluster, for tests that kill nobody for good; each brings its own origin, so no
+    two share content. What the daemons logged during the test is checked after it."""
+    for daemon in standing.daemons:
+        if not daemon.running:
+            daemon.start()
+    said = {daemon.name: len(daemon.log) for daemon in standing.daemons}
+    yield standing
+    standing.end_gets()
+    if request.node.stash.get(FAILED, False):
+        standing.print_logs()
+    problems = [problem for daemon in standing.daemons for problem in _since(daemon, said[daemon.name])]
+    if problems:
+        pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+def _since(daemon: Daemon, start: int) -> list[str]:
+    ended = [] if daemon.running else [f"{daemon.name} is gone:\n{daemon.log[-3000:]}"]
+    return ended + daemon.bad_words(start)
 
 
 @pytest.fixture

@@ -173,7 +173,10 @@ class EvilParent:
 
     def _listen(self) -> None:
         self._stream = http.client.HTTPConnection(self.scheduler, timeout=60)
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError), contextlib.closing(self._stream):
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException, ValueError),
+            contextlib.closing(self._stream),
+        ):
             self._stream.request("GET", f"/v1/hosts/{self.host}/assignments", headers={"Accept": MSGPACK})
             response = self._stream.getresponse()
             decoder = FrameDecoder()

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _POLL = 0.02
-_PORTS = range(20000, 32000)
-"""Below the kernel's ephemeral range, so that no outgoing connection takes a port handed out here."""
+_WORKER = int("0" + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")) % 4
+_PORTS = range(20000 + 3000 * _WORKER, 23000 + 3000 * _WORKER)
+"""Below the kernel's ephemeral range, so that no outgoing connection takes a port handed out here; every
+worker of pytest-xdist has its own."""
 
 _taken: set[int] = set()
 _ports_lock = threading.Lock()

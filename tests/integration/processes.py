@@ -171,12 +171,12 @@ class Daemon:
             else:
                 if code != 0:
                     problems.append(f"{self.name} ended with {code} after SIGTERM:\n{self.log[-2000:]}")
-        problems.extend(
-            f"the log of {self.name} holds {word!r}:\n{around(self.log, word)}"
-            for word in BAD_WORDS
-            if word in self.log
-        )
-        return problems
+        return problems + self.bad_words()
+
+    def bad_words(self, start: int = 0) -> list[str]:
+        """What must not be in a log, found from character ``start`` on, as sentences."""
+        log = self.log[start:]
+        return [f"the log of {self.name} holds {w!r}:\n{around(log, w)}" for w in BAD_WORDS if w in log]
 
     # --- what the kernel knows about it -----------------------------------------------------------
 

@@ -27,73 +27,68 @@ def all_waiting(cluster: Cluster, url: str, gate: Gate) -> list[RunningGet]:
     wait_until(
         lambda: scheduler.metrics().value("dragonet_scheduler_waiting_peers") == len(running),
         "all peers are registered",
+        poll=0.1,
     )
     return running
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 410, 429, 500, 503])
-def test_refusal_reaches_everyone_with_one_request(cluster: Cluster, origin: Origin, status: int) -> None:
+def test_refusal_reaches_everyone_with_one_request(cluster: Cluster, origin: Origin) -> None:
     cluster.start(peers=4)
-    gate = Gate(0)
-    url = origin.add("/file", b"", status=status, answer_gate=gate)
-    running = all_waiting(cluster, url, gate)
-    gate.open()
-    for one in running:
-        one.wait(SOON).check_failed(str(status))
-    cluster.get(url, cluster.peers[0], timeout=SOON).check_failed(str(status))
-    assert origin.count("/file").requests == 1
+    for status in (401, 403, 404, 410, 429, 500, 503):
+        gate = Gate(0)
+        url = origin.add(f"/{status}", b"", status=status, answer_gate=gate)
+        running = all_waiting(cluster, url, gate)
+        gate.open()
+        for one in running:
+            one.wait(SOON).check_failed(str(status))
+        cluster.get(url, cluster.peers[0], timeout=SOON).check_failed(str(status))
+        assert origin.count(f"/{status}").requests == 1
 
 
-def test_an_origin_that_recovers_is_asked_again(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
-    (peer,) = cluster.peers
+def test_an_origin_that_recovers_is_asked_again(swarm: Cluster, origin: Origin) -> None:
+    peer = swarm.peers[0]
     url = origin.add("/file", CONTENT, status=503)
-    cluster.get(url, peer).check_failed("503")
+    swarm.get(url, peer).check_failed("503")
     origin.change("/file", status=200)
-    wait_until(lambda: cluster.get(url, peer).code == 0, "the failure is forgotten", 30, poll=0.5)
+    wait_until(lambda: swarm.get(url, peer).code == 0, "the failure is forgotten", 30, poll=0.5)
 
 
-def test_origin_that_nobody_listens_on(cluster: Cluster, make_origin: Callable[..., Origin]) -> None:
-    cluster.start()
+def test_origin_that_nobody_listens_on(swarm: Cluster, make_origin: Callable[..., Origin]) -> None:
     origin = make_origin()
     url = origin.add("/file", CONTENT)
     origin.close()
-    cluster.get(url, cluster.peers[0]).check_failed("127.0.0.1")
-    cluster.get("http://no-such-host.invalid/file", cluster.peers[0]).check_failed("no-such-host.invalid")
+    swarm.get(url, swarm.peers[0]).check_failed("127.0.0.1")
+    swarm.get("http://no-such-host.invalid/file", swarm.peers[0]).check_failed("no-such-host.invalid")
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("length", [0, 1, 700 * KIB, len(CONTENT)])
-def test_no_content_length(cluster: Cluster, origin: Origin, framing: str, length: int) -> None:
-    cluster.start(peers=2)
+def test_no_content_length(swarm: Cluster, origin: Origin, framing: str, length: int) -> None:
     content = CONTENT[:length]
     url = origin.add("/file", content, framing=framing, ranges="ignore")
-    for result in cluster.get_all(url, cluster.peers):
+    for result in swarm.get_all(url, swarm.peers):
         result.check(content)
     assert origin.count("/file").body == len(content)
 
 
-def test_chunked_body_cut_is_not_taken_for_whole(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_chunked_body_cut_is_not_taken_for_whole(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT, framing="chunked", ranges="ignore", cut_after=2 * MIB, cuts=-1)
-    cluster.get(url, cluster.peers[0]).check_failed()
+    swarm.get(url, swarm.peers[0]).check_failed()
     assert origin.count("/file").requests < 20
 
 
-def test_ignores_range(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
+def test_ignores_range(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", LARGE, ranges="ignore")
-    for result in cluster.get_all(url, cluster.peers):
+    for result in swarm.get_all(url, swarm.peers):
         result.check(LARGE)
     assert origin.count("/file").body == len(LARGE)
 
 
 @pytest.mark.parametrize("ranges", ["shifted", "wrong total", "no header", "too long"])
-def test_wrong_content_range(cluster: Cluster, origin: Origin, ranges: Ranges) -> None:
+def test_wrong_content_range(swarm: Cluster, origin: Origin, ranges: Ranges) -> None:
     """Either the content arrives right, by another way of asking, or the error names what is wrong."""
-    cluster.start()
     url = origin.add("/file", LARGE, ranges=ranges)
-    result = cluster.get(url, cluster.peers[0])
+    result = swarm.get(url, swarm.peers[0])
     if result.code == 0:
         result.check(LARGE)
     else:
@@ -101,65 +96,57 @@ def test_wrong_content_range(cluster: Cluster, origin: Origin, ranges: Ranges) -
     assert origin.count("/file").requests < 20
 
 
-def test_body_cut_once_is_resumed(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
+def test_body_cut_once_is_resumed(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT, cut_after=2 * MIB + 1000, cuts=1)
-    for result in cluster.get_all(url, cluster.peers):
+    for result in swarm.get_all(url, swarm.peers):
         result.check(CONTENT)
     assert origin.count("/file").body < len(CONTENT) + 2 * PIECE, "what was read is not read again"
 
 
-def test_body_cut_often_is_resumed_while_there_is_progress(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_body_cut_often_is_resumed_while_there_is_progress(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT, cut_after=1 * MIB + 1000, cuts=-1)
-    cluster.get(url, cluster.peers[0]).check(CONTENT)
+    swarm.get(url, swarm.peers[0]).check(CONTENT)
 
 
-def test_body_cut_always_without_progress_fails(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_body_cut_always_without_progress_fails(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT, cut_after=0, cuts=-1)
-    cluster.get(url, cluster.peers[0]).check_failed()
+    swarm.get(url, swarm.peers[0]).check_failed()
     assert origin.count("/file").requests < 20
 
 
-def test_body_cut_once_without_ranges(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_body_cut_once_without_ranges(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT, ranges="ignore", cut_after=3 * MIB, cuts=1)
-    cluster.get(url, cluster.peers[0]).check(CONTENT)
+    swarm.get(url, swarm.peers[0]).check(CONTENT)
 
 
 @pytest.mark.parametrize("size", [100, len(CONTENT)])
-def test_gzip_is_unpacked(cluster: Cluster, origin: Origin, size: int) -> None:
-    cluster.start(peers=2)
+def test_gzip_is_unpacked(swarm: Cluster, origin: Origin, size: int) -> None:
     content = CONTENT[:size]
     url = origin.add("/file", content, encoding="gzip", ranges="ignore")
-    for result in cluster.get_all(url, cluster.peers):
+    for result in swarm.get_all(url, swarm.peers):
         result.check(content)
     assert origin.count("/file").body == len(gzip.compress(content, 1, mtime=0))
 
 
-def test_gzip_bomb_is_refused(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_gzip_bomb_is_refused(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", bytes(512 * MIB), encoding="gzip", ranges="ignore")
-    result = cluster.get(url, cluster.peers[0])
+    result = swarm.get(url, swarm.peers[0])
     result.check_failed()
-    assert cluster.seeders[0].memory("VmHWM") < 400 * MIB
+    assert swarm.seeders[0].memory("RssAnon") < 200 * MIB
 
 
-def test_a_file_that_is_gzip_itself_stays_packed(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
+def test_a_file_that_is_gzip_itself_stays_packed(swarm: Cluster, origin: Origin) -> None:
     packed = gzip.compress(CONTENT, 1)
     url = origin.add("/file.gz", packed, headers={"Content-Type": "application/gzip"})
-    cluster.get(url, cluster.peers[0]).check(packed)
+    swarm.get(url, swarm.peers[0]).check(packed)
 
 
 @pytest.mark.parametrize("after", [PIECE, 2 * MIB + 5, 30 * MIB])
-def test_change_in_mid_download_is_never_mixed(cluster: Cluster, origin: Origin, after: int) -> None:
+def test_change_in_mid_download_is_never_mixed(swarm: Cluster, origin: Origin, after: int) -> None:
     """At ``after`` bytes the connections break and the content is another one."""
-    cluster.start(peers=2)
     gate = Gate(after)
     url = origin.add("/file", LARGE, gate=gate, cut_after=after, cuts=8)
-    running = [cluster.start_get(url, peer) for peer in cluster.peers]
+    running = [swarm.start_get(url, peer) for peer in swarm.peers]
     wait_until(lambda: origin.count("/file").body >= min(after, 16 * MIB), "the first part was read")
     new = random_content(len(LARGE), seed=99)
     origin.change("/file", content=new, etag='"v2"', cut_after=None, gate=None)
@@ -168,86 +155,76 @@ def test_change_in_mid_download_is_never_mixed(cluster: Cluster, origin: Origin,
         result = one.wait()
         assert result.code == 0, result.stderr
         result.check(LARGE if result.json["sha256"] != sha256(new) else new)
-    late = cluster.get(url, cluster.start_peer())
-    assert late.code == 0, late.stderr
 
 
-def test_change_of_length_in_mid_download(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
+def test_change_of_length_in_mid_download(swarm: Cluster, origin: Origin) -> None:
     gate = Gate(3 * MIB)
     url = origin.add("/file", CONTENT, gate=gate, cut_after=3 * MIB, cuts=4)
-    running = [cluster.start_get(url, peer) for peer in cluster.peers]
-    for peer in cluster.peers:
-        cluster.wait_received(peer, 3 * MIB - PIECE)
+    running = [swarm.start_get(url, peer) for peer in swarm.peers]
+    for peer in swarm.peers:
+        swarm.wait_held(peer, url, 3 * MIB - PIECE)
     origin.change("/file", content=OTHER, etag='"v2"', cut_after=None, gate=None)
     gate.open()
     for one in running:
         one.wait().check(OTHER)
 
 
-def test_change_without_validators(cluster: Cluster, origin: Origin) -> None:
+def test_change_without_validators(swarm: Cluster, origin: Origin) -> None:
     """An origin without ETag and Last-Modified: what is delivered is one version as a whole."""
-    cluster.start()
     url = origin.add("/file", CONTENT, etag=None, cut_after=3 * MIB, cuts=1)
-    cluster.get(url, cluster.peers[0]).check(CONTENT)
+    swarm.get(url, swarm.peers[0]).check(CONTENT)
 
 
-def test_change_between_two_gets_keeps_serving_one_version(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
+def test_change_between_two_gets_keeps_serving_one_version(swarm: Cluster, origin: Origin) -> None:
     url = origin.add("/file", CONTENT)
-    cluster.get(url, cluster.peers[0]).check(CONTENT)
+    swarm.get(url, swarm.peers[0]).check(CONTENT)
     origin.change("/file", content=OTHER, etag='"v2"')
-    result = cluster.get(url, cluster.peers[1])
+    result = swarm.get(url, swarm.peers[1])
     assert result.code == 0, result.stderr
     result.check(CONTENT if result.json["length"] == len(CONTENT) else OTHER)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect(cluster: Cluster, origin: Origin, status: int) -> None:
-    cluster.start()
+def test_redirect(swarm: Cluster, origin: Origin, status: int) -> None:
     origin.add("/there/file", CONTENT)
     url = origin.add("/here", redirect="/there/file", redirect_status=status)
-    cluster.get(url, cluster.peers[0]).check(CONTENT)
+    swarm.get(url, swarm.peers[0]).check(CONTENT)
     assert origin.count("/there/file").body == len(CONTENT)
 
 
 def test_redirect_to_another_host_takes_no_credentials_along(
-    cluster: Cluster, make_origin: Callable[..., Origin]
+    swarm: Cluster, make_origin: Callable[..., Origin]
 ) -> None:
-    cluster.start()
     here, there = make_origin(), make_origin("127.0.0.2")
     target = there.add("/file", CONTENT)
     url = here.add("/file", redirect=target, authorization="Bearer abc")
     headers = ["--header", "Authorization: Bearer abc", "--header", "Cookie: a=b", "--header", "X-Api-Key: k"]
-    cluster.get(url, cluster.peers[0], *headers).check(CONTENT)
+    swarm.get(url, swarm.peers[0], *headers).check(CONTENT)
     for asked in there.count("/file").asked:
         assert not {"authorization", "cookie", "x-api-key"} & asked.headers.keys()
 
 
-def test_redirect_loop_and_endless_chain(cluster: Cluster, origin: Origin) -> None:
-    cluster.start()
-    (peer,) = cluster.peers
-    cluster.get(origin.add("/loop", redirect="/loop"), peer).check_failed("redirect")
+def test_redirect_loop_and_endless_chain(swarm: Cluster, origin: Origin) -> None:
+    peer = swarm.peers[0]
+    swarm.get(origin.add("/loop", redirect="/loop"), peer).check_failed("redirect")
     for number in range(30):
         origin.add(f"/chain/{number}", redirect=f"/chain/{number + 1}")
-    cluster.get(f"{origin.url}/chain/0", peer).check_failed("redirect")
+    swarm.get(f"{origin.url}/chain/0", peer).check_failed("redirect")
     assert origin.requests < 40
-    cluster.get(origin.add("/away", redirect="gopher://127.0.0.1/x"), peer).check_failed()
-    cluster.get(origin.add("/disk", redirect="file:///etc/passwd"), peer).check_failed()
-    cluster.get(origin.add("/cloud", redirect="http://169.254.169.254/latest"), peer).check_failed("169.254")
+    swarm.get(origin.add("/away", redirect="gopher://127.0.0.1/x"), peer).check_failed()
+    swarm.get(origin.add("/disk", redirect="file:///etc/passwd"), peer).check_failed()
+    swarm.get(origin.add("/cloud", redirect="http://169.254.169.254/latest"), peer).check_failed("169.254")
 
 
-def test_denied_addresses(cluster: Cluster) -> None:
-    cluster.start()
+def test_denied_addresses(swarm: Cluster) -> None:
     for url in ("http://169.254.169.254/latest/meta-data", "http://[fe80::1]/x", "http://0.0.0.0/x"):
-        cluster.get(url, cluster.peers[0], timeout=20).check_failed()
+        swarm.get(url, swarm.peers[0], timeout=20).check_failed()
 
 
-def test_slow_origin_is_waited_for(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
+def test_slow_origin_is_waited_for(swarm: Cluster, origin: Origin) -> None:
     content = CONTENT[: 3 * MIB]
     url = origin.add("/file", content, rate=1 * MIB)
-    for result in cluster.get_all(url, cluster.peers):
+    for result in swarm.get_all(url, swarm.peers):
         result.check(content)
     assert origin.count("/file").body == len(content)
 

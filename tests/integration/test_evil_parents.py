@@ -34,55 +34,58 @@ REASONS: dict[Misdeed, str] = {
 }
 
 
-def known_content(cluster: Cluster, origin: Origin, gate: Gate) -> tuple[str, TaskSpec, TaskMeta]:
+def known_content(swarm: Cluster, origin: Origin, gate: Gate) -> tuple[str, TaskSpec, TaskMeta]:
     """The seeder reads the first half for a first peer; what it calls the content."""
     url = origin.add("/file.bin", CONTENT, gate=gate)
-    cluster.start_get(url, cluster.peers[0])
+    swarm.start_get(url, swarm.peers[0])
     gate.wait_reached()
-    cluster.wait_received(cluster.peers[0], HALF)
+    swarm.wait_held(swarm.peers[0], url, HALF)
     spec, _ = make_spec(url)
-    version = first_availability(cluster.seeders[0].address, spec.task_id).version
+    version = first_availability(swarm.seeders[0].address, spec.task_id).version
     return url, spec, TaskMeta(version, piece_length_for(len(CONTENT)), len(CONTENT), etag='"v1"')
 
 
 @pytest.mark.parametrize("misdeed", list(REASONS))
-def test_evil_parents_are_dropped_and_reported(cluster: Cluster, origin: Origin, misdeed: Misdeed) -> None:
-    cluster.start(peers=2)
-    scheduler = cluster.scheduler
+def test_evil_parents_are_dropped_and_reported(swarm: Cluster, origin: Origin, misdeed: Misdeed) -> None:
+    scheduler = swarm.scheduler
     assert scheduler is not None
     gate = Gate(HALF)
-    url, spec, meta = known_content(cluster, origin, gate)
-    reason = REASONS[misdeed]
+    url, spec, meta = known_content(swarm, origin, gate)
+    before = found_out(swarm, REASONS[misdeed])
     with ExitStack() as stack:
         evil = [
             stack.enter_context(EvilParent(scheduler.address, spec, meta, CONTENT, misdeed)) for _ in range(2)
         ]
-        running = cluster.start_get(url, cluster.peers[1])
+        running = swarm.start_get(url, swarm.peers[1])
         wait_until(lambda: any(one.asked for one in evil), f"a parent that {misdeed} was asked")
-        wait_until(
-            lambda: total(cluster, "dragonet_pieces_failed_total", reason=reason) > 0,
-            f"a parent that {misdeed} was found out",
-        )
-        wait_until(
-            lambda: scheduler.metrics().value("dragonet_scheduler_reports_total", type="parent_failed") > 0,
-            f"a parent that {misdeed} was reported",
-        )
+        for number, what in enumerate(("found out", "reported")):
+            wait_until(
+                lambda n=number: found_out(swarm, REASONS[misdeed])[n] > before[n],  # type: ignore[misc]
+                f"a parent that {misdeed} was {what}",
+                poll=0.1,
+            )
         gate.open()
         running.wait().check(CONTENT)
         assert sum(one.asked for one in evil) < 40, "evil parents are asked again and again"
     if misdeed == "flips":
-        assert total(cluster, "dragonet_verify_failures_total") > 0
-    served_right(cluster, spec)
+        assert found_out(swarm, REASONS[misdeed])[2] > before[2]
+    served_right(swarm, spec)
 
 
-def total(cluster: Cluster, name: str, **labels: str) -> float:
-    """A metric over all peers: either of them may have been the one to ask."""
-    return sum(peer.metrics().value(name, **labels) for peer in cluster.peers)
+def found_out(swarm: Cluster, reason: str) -> tuple[float, float, float]:
+    """Pieces that failed for this reason at any peer, parents reported, and digests that did not match."""
+    assert swarm.scheduler is not None
+    peers = [peer.metrics() for peer in swarm.peers]
+    return (
+        sum(one.value("dragonet_pieces_failed_total", reason=reason) for one in peers),
+        swarm.scheduler.metrics().value("dragonet_scheduler_reports_total", type="parent_failed"),
+        sum(one.value("dragonet_verify_failures_total") for one in peers),
+    )
 
 
-def served_right(cluster: Cluster, spec: TaskSpec) -> None:
+def served_right(swarm: Cluster, spec: TaskSpec) -> None:
     """That nothing wrong was stored: every piece that the child serves is right."""
-    child = cluster.peers[1]
+    child = swarm.peers[1]
     digests = digests_of(CONTENT, piece_length_for(len(CONTENT)))
     for number in digests:
         answer = request(child.address, f"/v1/tasks/{spec.task_id}/pieces/{number}")
@@ -92,28 +95,26 @@ def served_right(cluster: Cluster, spec: TaskSpec) -> None:
             assert answer.status == 503, "a complete peer serves every piece, or is busy"
 
 
-def test_an_honest_stranger_is_believed_through_its_digests(cluster: Cluster, origin: Origin) -> None:
-    cluster.start(peers=2)
-    assert cluster.scheduler is not None
+def test_an_honest_stranger_is_believed_through_its_digests(swarm: Cluster, origin: Origin) -> None:
+    assert swarm.scheduler is not None
     gate = Gate(HALF)
-    url, spec, meta = known_content(cluster, origin, gate)
-    with EvilParent(cluster.scheduler.address, spec, meta, CONTENT, "none") as stranger:
-        result = cluster.get(url, cluster.peers[1]).check(CONTENT)
+    url, spec, meta = known_content(swarm, origin, gate)
+    with EvilParent(swarm.scheduler.address, spec, meta, CONTENT, "none") as stranger:
+        result = swarm.get(url, swarm.peers[1]).check(CONTENT)
         assert stranger.asked >= 1
     assert result.sources["peer"] >= HALF
     gate.open()
 
 
 def test_wrong_digests_with_matching_bytes_do_not_pass_a_content_digest(
-    cluster: Cluster, origin: Origin
+    swarm: Cluster, origin: Origin
 ) -> None:
-    cluster.start(peers=2)
-    assert cluster.scheduler is not None
+    assert swarm.scheduler is not None
     gate = Gate(HALF)
-    url, spec, meta = known_content(cluster, origin, gate)
+    url, spec, meta = known_content(swarm, origin, gate)
     forged = CONTENT[:HALF] + bytes(len(CONTENT) - HALF)
-    with EvilParent(cluster.scheduler.address, spec, meta, forged, "none"):
-        running = cluster.start_get(url, cluster.peers[1], "--digest", f"sha256:{sha256(CONTENT)}")
+    with EvilParent(swarm.scheduler.address, spec, meta, forged, "none"):
+        running = swarm.start_get(url, swarm.peers[1], "--digest", f"sha256:{sha256(CONTENT)}")
         gate.open()
         result = running.wait()
     if result.code == 0:

@@ -11,8 +11,7 @@ from functools import partial
 import pytest
 
 from shared.task.bitmap import Bitmap
-from shared.task.identity import make_spec
-from tests.integration.cluster import Cluster, RunningGet
+from tests.integration.cluster import Cluster, RunningGet, task_id_of
 from tests.integration.net import wait_until
 from tests.integration.origins import MIB, PIECE, Gate, Origin, random_content
 from tests.integration.processes import Daemon
@@ -36,7 +35,7 @@ def stopped_at_half(
     gate.wait_reached()
     for peer in cluster.peers:
         cluster.wait_received(peer, HALF)
-    task_id = make_spec(url)[0].task_id
+    task_id = task_id_of(url)
     for host in (*cluster.peers, *[one for one in cluster.seeders if one.metrics().received("origin")]):
         wait_until(partial(holds_half, host, task_id), f"{host.name} holds half")
     return url, gate, running
@@ -136,7 +135,7 @@ def test_killed_scheduler_restarted_knows_all_and_downloads_finish(cluster: Clus
     url, gate, running = stopped_at_half(cluster, origin)
     scheduler = cluster.scheduler
     assert scheduler is not None
-    task_id = cluster.task_id(url, cluster.peers[0])
+    task_id = task_id_of(url)
     scheduler.kill()
     scheduler.restart()
     wait_until(lambda: len(scheduler.hosts()) == 3, "the scheduler knows all hosts again", LEASE)

@@ -98,7 +98,7 @@ def test_content_in_use_is_not_evicted(cluster: Cluster, origin: Origin) -> None
     first = origin.add("/first", SIX, gate=gate)
     second = origin.add("/second", OTHER_SIX)
     running = cluster.start_get(first, peer)
-    cluster.wait_received(peer, 4 * MIB)
+    cluster.wait_held(peer, first, 4 * MIB)
     cluster.get(second, peer).check_failed("quota")
     gate.open()
     running.wait().check(SIX)
@@ -155,7 +155,7 @@ def test_output_folder_full(cluster: Cluster, origin: Origin, small_disk: Callab
     cluster.start()
     (peer,) = cluster.peers
     url = origin.add("/six", SIX)
-    cluster.get(url, peer, output=disk / "file").check_failed("space")
+    cluster.get(url, peer, output=disk / "file").check_failed("full")
     assert leftovers(disk) == []
     cluster.get(url, peer).check(SIX)
 

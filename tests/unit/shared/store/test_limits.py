@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import trio.testing
 
 from shared.errors import StoreFull, TaskNotFound
 from shared.store import Store, StoreConfig
-from tests.unit.shared.store.samples import KIB, PIECE, ROOMY, Sample, content_files, small_disk
+from tests.unit.shared.store.samples import KIB, PIECE, ROOMY, Sample, content_files, fill_disk, small_disk
 
 MIB = 1024 * KIB
 QUOTA = StoreConfig(quota=10 * PIECE, disk_share=1.0)
@@ -248,14 +247,6 @@ async def test_disk_full_evicts_then_names_itself(tmp_path: Path) -> None:
             await fill(store, one)
         async with Store.open(disk / "data", ROOMY) as store, store.use(one.id) as content:
             await one.check(content)
-
-
-def fill_disk(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        for size in (64 * KIB, 4 * KIB):
-            with contextlib.suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
 
 
 async def test_disk_filled_by_others(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
@@ -307,8 +307,12 @@ class Lan:
         if parent is None or parent.refuses:
             raise ParentGone(f"{address} refuses")
         ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(parent.serve, theirs)
+        self._nursery.start_soon(self._serve, parent, theirs)
         return ours
+
+    async def _serve(self, parent: FakeParent, stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await parent.serve(stream)
 
 
 def assigned(*names: str, complete: bool = True, stripes: bool = False) -> dict[str, Parent]:
@@ -406,5 +410,3 @@ async def running_host(
         await nursery.start(host.run, None)
         yield host
         nursery.cancel_scope.cancel()
-
-

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import DragonetError, ParentGone, ParentStalled, PieceMissing
@@ -84,6 +84,8 @@ async def test_a_gain_between_two_events_is_not_missed(
                 event = listener.feed(data)
                 if isinstance(event, PiecesAdded):
                     told.update(event.pieces)
+                elif isinstance(event, Availability):
+                    told.update(Bitmap.from_bytes(event.held))
                 await trio.lowlevel.checkpoint()
                 if len(told) == of.count:
                     return
@@ -97,9 +99,7 @@ async def test_a_gain_between_two_events_is_not_missed(
     assert told == set(range(of.count))
 
 
-async def test_a_new_version_ends_the_stream(
-    task: HostTask, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_new_version_ends_the_stream(task: HostTask, autojump_clock: trio.testing.MockClock) -> None:
     of, listener = sample(4), Listener()
     await task.adopt(of.meta)
     stream = events(task, "v1")
@@ -111,9 +111,7 @@ async def test_a_new_version_ends_the_stream(
         await anext(stream)
 
 
-async def test_a_closed_task_ends_the_stream(
-    task: HostTask, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_closed_task_ends_the_stream(task: HostTask, autojump_clock: trio.testing.MockClock) -> None:
     listener = Listener()
     await task.adopt(sample(4).meta)
     async with aclosing(events(task, "v1")) as stream:
@@ -224,6 +222,7 @@ async def test_cancelling_closes_the_stream(autojump_clock: trio.testing.MockClo
         await theirs.send_all(b"x")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage_never_ends_but_in_a_named_error(data: bytes) -> None:
     async def main() -> None:

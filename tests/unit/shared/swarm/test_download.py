@@ -10,8 +10,9 @@ import trio
 import trio.testing
 
 from shared.errors import StoreFull
-from shared.protocol import Failure, Parent, ParentFailed, ParentsWanted, PeerFinished, PiecesHeld
+from shared.protocol import Failure, Parent, ParentFailed, ParentsWanted, PeerFinished, PiecesHeld, TaskMeta
 from shared.swarm.download import Download, Engine
+from shared.swarm.limits import TokenBucket
 from shared.swarm.task import HostTask
 from shared.task.bitmap import Bitmap
 from tests.unit.shared.swarm.fakes import (
@@ -29,7 +30,7 @@ from tests.unit.shared.swarm.fakes import (
     sample,
 )
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+Clock = trio.testing.MockClock
 
 
 class Child:
@@ -106,7 +107,7 @@ async def never(number: int) -> bytes | None:
 
 
 @pytest.mark.parametrize("pieces", [0.01, 1, 1.5, 7, 40.2])
-async def test_a_task_comes_from_one_parent(child: Child, pieces: float) -> None:
+async def test_a_task_comes_from_one_parent(autojump_clock: Clock, child: Child, pieces: float) -> None:
     of = sample(pieces)
     parent = child.lan.add("p", FakeParent(of))
     await child.knows(of)
@@ -121,14 +122,14 @@ async def test_a_task_comes_from_one_parent(child: Child, pieces: float) -> None
     assert child.task.bytes["peer"] == len(of.data)
 
 
-async def test_an_empty_task_needs_no_parent(child: Child) -> None:
+async def test_an_empty_task_needs_no_parent(autojump_clock: Clock, child: Child) -> None:
     of = sample(0)
     await child.knows(of)
     await child.run()
     assert child.task.complete
 
 
-async def test_stripes_are_taken_from_several_parents(child: Child) -> None:
+async def test_stripes_are_taken_from_several_parents(autojump_clock: Clock, child: Child) -> None:
     of = sample(60)
     for name in "abc":
         child.lan.add(name, FakeParent(of))
@@ -140,7 +141,7 @@ async def test_stripes_are_taken_from_several_parents(child: Child) -> None:
     assert all(len(p.asked) >= 10 for p in child.lan.parents.values())
 
 
-async def test_pieces_are_fetched_as_parents_come_to_hold_them(child: Child) -> None:
+async def test_pieces_are_fetched_as_parents_come_to_hold_them(autojump_clock: Clock, child: Child) -> None:
     of = sample(6)
     parent = child.lan.add("p", FakeParent(of, Bitmap([0])))
     await child.knows(of)
@@ -157,7 +158,9 @@ async def test_pieces_are_fetched_as_parents_come_to_hold_them(child: Child) -> 
     assert parent.asked == list(range(6))
 
 
-async def test_pieces_are_fetched_only_when_their_digest_is_known(child: Child) -> None:
+async def test_pieces_are_fetched_only_when_their_digest_is_known(
+    autojump_clock: Clock, child: Child
+) -> None:
     of = sample(4)
     parent = child.lan.add("p", FakeParent(of))
     await child.knows(of, 0)
@@ -173,7 +176,7 @@ async def test_pieces_are_fetched_only_when_their_digest_is_known(child: Child) 
     assert child.store.held(of)
 
 
-async def test_an_unused_connection_is_closed_and_opened_again(child: Child) -> None:
+async def test_an_unused_connection_is_closed_and_opened_again(autojump_clock: Clock, child: Child) -> None:
     of = sample(2)
     parent = child.lan.add("p", FakeParent(of))
     await child.knows(of, 0)
@@ -190,11 +193,10 @@ async def test_an_unused_connection_is_closed_and_opened_again(child: Child) -> 
     assert not child.failed()
 
 
-async def test_an_unknown_length_becomes_known(child: Child) -> None:
+async def test_an_unknown_length_becomes_known(autojump_clock: Clock, child: Child) -> None:
     of = sample(2.5)
     child.lan.add("p", FakeParent(of))
-    unknown = Sample(of.data).meta.__class__("v1", PIECE)
-    await child.task.adopt(unknown)
+    await child.task.adopt(TaskMeta("v1", PIECE))
     child.task.learn("v1", of.digests)
     child.assign("p", complete=False)
 
@@ -208,7 +210,7 @@ async def test_an_unknown_length_becomes_known(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_what_is_held_is_not_fetched_again() -> None:
+async def test_what_is_held_is_not_fetched_again(autojump_clock: Clock) -> None:
     of = sample(8)
     async with new_child() as child:
         await child.store.hold(of, 1, 3, 5)
@@ -222,7 +224,7 @@ async def test_what_is_held_is_not_fetched_again() -> None:
 # --- parents that do not -------------------------------------------------------------------------------
 
 
-async def test_a_slow_parent_is_overtaken_in_the_endgame(child: Child) -> None:
+async def test_a_slow_parent_is_overtaken_in_the_endgame(autojump_clock: Clock, child: Child) -> None:
     of = sample(20)
     fast, slow = child.lan.add("fast", FakeParent(of)), child.lan.add("slow", FakeParent(of))
 
@@ -238,7 +240,7 @@ async def test_a_slow_parent_is_overtaken_in_the_endgame(child: Child) -> None:
     assert set(slow.asked) <= set(fast.asked)
 
 
-async def test_a_parent_that_stalls_in_the_body_is_overtaken(child: Child) -> None:
+async def test_a_parent_that_stalls_in_the_body_is_overtaken(autojump_clock: Clock, child: Child) -> None:
     of = sample(12)
     child.lan.add("good", FakeParent(of))
     bad = child.lan.add("bad", FakeParent(of))
@@ -260,7 +262,9 @@ async def test_a_parent_that_stalls_in_the_body_is_overtaken(child: Child) -> No
 
 
 @pytest.mark.parametrize("cut", [0, 10, 200])
-async def test_a_parent_that_stalls_is_reported_and_another_is_waited_for(child: Child, cut: int) -> None:
+async def test_a_parent_that_stalls_is_reported_and_another_is_waited_for(
+    autojump_clock: Clock, child: Child, cut: int
+) -> None:
     of = sample(6)
     bad = child.lan.add("bad", FakeParent(of))
     child.lan.add("good", FakeParent(of))
@@ -288,7 +292,7 @@ async def test_a_parent_that_stalls_is_reported_and_another_is_waited_for(child:
 
 
 @pytest.mark.parametrize("length", [PIECE, PIECE - 1, PIECE + 1, 0])
-async def test_a_lying_parent_is_left_for_good(child: Child, length: int) -> None:
+async def test_a_lying_parent_is_left_for_good(autojump_clock: Clock, child: Child, length: int) -> None:
     of = sample(6)
     liar = child.lan.add("liar", FakeParent(of))
     liar.answer = always(answer(200, b"\0" * length))
@@ -310,7 +314,7 @@ async def test_a_lying_parent_is_left_for_good(child: Child, length: int) -> Non
     assert child.reporter.of(ParentsWanted)
 
 
-async def test_one_wrong_bit_among_many_parents(child: Child) -> None:
+async def test_one_wrong_bit_among_many_parents(autojump_clock: Clock, child: Child) -> None:
     of = sample(30)
     for name in "abc":
         child.lan.add(name, FakeParent(of))
@@ -331,7 +335,9 @@ async def test_one_wrong_bit_among_many_parents(child: Child) -> None:
 
 
 @pytest.mark.parametrize("reply", [None, b"", b"garbage\r\n\r\n", answer(500)])
-async def test_a_dying_parent_is_tried_again_with_patience(child: Child, reply: bytes | None) -> None:
+async def test_a_dying_parent_is_tried_again_with_patience(
+    autojump_clock: Clock, child: Child, reply: bytes | None
+) -> None:
     of = sample(5)
     bad = child.lan.add("bad", FakeParent(of))
     bad.answer = always(reply or None)
@@ -349,7 +355,7 @@ async def test_a_dying_parent_is_tried_again_with_patience(child: Child, reply: 
     assert ("bad", "gone") in child.failed()
 
 
-async def test_a_parent_that_refuses_connections(child: Child) -> None:
+async def test_a_parent_that_refuses_connections(autojump_clock: Clock, child: Child) -> None:
     of = sample(5)
     bad = child.lan.add("bad", FakeParent(of))
     bad.refuses = True
@@ -360,7 +366,7 @@ async def test_a_parent_that_refuses_connections(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_parents_that_die_in_turn(child: Child) -> None:
+async def test_parents_that_die_in_turn(autojump_clock: Clock, child: Child) -> None:
     of = sample(30)
     for name in "abcd":
         parent = child.lan.add(name, FakeParent(of))
@@ -378,7 +384,7 @@ async def test_parents_that_die_in_turn(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_a_busy_parent_is_not_at_fault(child: Child) -> None:
+async def test_a_busy_parent_is_not_at_fault(autojump_clock: Clock, child: Child) -> None:
     of = sample(5)
     busy = child.lan.add("busy", FakeParent(of))
     busy.answer = always(answer(503, b"", "Retry-After: 1"))
@@ -399,7 +405,7 @@ async def test_a_busy_parent_is_not_at_fault(child: Child) -> None:
 
 
 @pytest.mark.parametrize("wait", ["-3", "nan", "1e400", "soon", "0"])
-async def test_a_parent_that_is_busy_in_odd_words(child: Child, wait: str) -> None:
+async def test_a_parent_that_is_busy_in_odd_words(autojump_clock: Clock, child: Child, wait: str) -> None:
     of = sample(3)
     busy = child.lan.add("busy", FakeParent(of))
 
@@ -415,7 +421,9 @@ async def test_a_parent_that_is_busy_in_odd_words(child: Child, wait: str) -> No
     assert child.store.held(of)
 
 
-async def test_a_busy_parent_does_not_hold_up_what_another_can_give(child: Child) -> None:
+async def test_a_busy_parent_does_not_hold_up_what_another_can_give(
+    autojump_clock: Clock, child: Child
+) -> None:
     of = sample(20)
     busy = child.lan.add("busy", FakeParent(of))
     busy.answer = always(answer(503, b"", "Retry-After: 5"))
@@ -426,7 +434,7 @@ async def test_a_busy_parent_does_not_hold_up_what_another_can_give(child: Child
     assert child.store.held(of)
 
 
-async def test_a_parent_that_holds_less_than_was_said(child: Child) -> None:
+async def test_a_parent_that_holds_less_than_was_said(autojump_clock: Clock, child: Child) -> None:
     of = sample(6)
     parent = child.lan.add("p", FakeParent(of, Bitmap([0, 1, 2])))
     await child.knows(of)
@@ -444,7 +452,7 @@ async def test_a_parent_that_holds_less_than_was_said(child: Child) -> None:
     assert not child.failed()
 
 
-async def test_a_parent_of_another_version_gives_nothing(child: Child) -> None:
+async def test_a_parent_of_another_version_gives_nothing(autojump_clock: Clock, child: Child) -> None:
     of, other = sample(4), sample(4, version="v2", seed=2)
     child.lan.add("other", FakeParent(other))
     child.lan.add("good", FakeParent(of))
@@ -454,7 +462,7 @@ async def test_a_parent_of_another_version_gives_nothing(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_parents_are_asked_for_when_none_is_useful(child: Child) -> None:
+async def test_parents_are_asked_for_when_none_is_useful(autojump_clock: Clock, child: Child) -> None:
     of = sample(4)
     await child.knows(of)
 
@@ -469,7 +477,7 @@ async def test_parents_are_asked_for_when_none_is_useful(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_a_parent_that_is_no_longer_assigned_is_left(child: Child) -> None:
+async def test_a_parent_that_is_no_longer_assigned_is_left(autojump_clock: Clock, child: Child) -> None:
     of = sample(4)
     bad, good = child.lan.add("bad", FakeParent(of)), child.lan.add("good", FakeParent(of))
     bad.answer = never
@@ -487,7 +495,7 @@ async def test_a_parent_that_is_no_longer_assigned_is_left(child: Child) -> None
     assert sorted(good.asked) == [0, 1, 2, 3]
 
 
-async def test_a_parent_may_move_to_another_address(child: Child) -> None:
+async def test_a_parent_may_move_to_another_address(autojump_clock: Clock, child: Child) -> None:
     of = sample(4)
     old = child.lan.add("old", FakeParent(of))
     old.answer = never
@@ -510,7 +518,9 @@ async def test_a_parent_may_move_to_another_address(child: Child) -> None:
 
 @pytest.mark.parametrize("pieces", [0, 2, 30])
 @pytest.mark.parametrize("slowly", [False, True])
-async def test_the_version_changes_in_mid_download(child: Child, pieces: int, slowly: bool) -> None:
+async def test_the_version_changes_in_mid_download(
+    autojump_clock: Clock, child: Child, pieces: int, slowly: bool
+) -> None:
     old, new = sample(20), sample(pieces, version="v2", seed=2)
     parent = child.lan.add("p", FakeParent(old))
     other = child.lan.add("q", FakeParent(old))
@@ -526,7 +536,11 @@ async def test_the_version_changes_in_mid_download(child: Child, pieces: int, sl
         await child.knows(new) if new.count else await child.task.adopt(new.meta)
 
     if slowly:
-        child.store.before_create = lambda: trio.sleep(1)  # the content is closed for a while
+
+        async def wait() -> None:
+            await trio.sleep(1)  # the content is closed for a while
+
+        child.store.before_create = wait
     parent.answer = change
     await child.knows(old)
     child.assign("p", "q")
@@ -536,7 +550,7 @@ async def test_the_version_changes_in_mid_download(child: Child, pieces: int, sl
     assert not [r for r in child.failed() if r[1] == "corrupt"]
 
 
-async def test_a_store_that_is_full_ends_the_download(child: Child) -> None:
+async def test_a_store_that_is_full_ends_the_download(autojump_clock: Clock, child: Child) -> None:
     of = sample(10)
     child.lan.add("p", FakeParent(of))
 
@@ -553,7 +567,7 @@ async def test_a_store_that_is_full_ends_the_download(child: Child) -> None:
     assert not child.task.complete
 
 
-async def test_a_failure_from_the_scheduler_ends_the_download(child: Child) -> None:
+async def test_a_failure_from_the_scheduler_ends_the_download(autojump_clock: Clock, child: Child) -> None:
     async def fail() -> None:
         await trio.sleep(1)
         child.task.fail(Failure("404", 404))
@@ -563,7 +577,9 @@ async def test_a_failure_from_the_scheduler_ends_the_download(child: Child) -> N
 
 
 @pytest.mark.parametrize("moment", range(1, 60, 3))
-async def test_cancelling_at_any_moment_gives_everything_back(child: Child, moment: int) -> None:
+async def test_cancelling_at_any_moment_gives_everything_back(
+    autojump_clock: Clock, child: Child, moment: int
+) -> None:
     of = sample(12)
     for name in "ab":
         child.lan.add(name, FakeParent(of))
@@ -585,7 +601,7 @@ async def test_cancelling_at_any_moment_gives_everything_back(child: Child, mome
     assert child.store.held(of)
 
 
-async def test_little_memory_is_enough(child: Child) -> None:
+async def test_little_memory_is_enough(autojump_clock: Clock, child: Child) -> None:
     of = sample(40)
     child.engine = make_engine(child.lan, child.reporter, memory=PIECE)
     child.download = Download(child.task, child.engine)
@@ -602,11 +618,8 @@ async def test_little_memory_is_enough(child: Child) -> None:
     assert child.store.held(of)
 
 
-async def test_the_download_keeps_to_its_rate(child: Child) -> None:
+async def test_the_download_keeps_to_its_rate(autojump_clock: Clock, child: Child) -> None:
     of = sample(40)
-    child.download.limit.rate = 0
-    from shared.swarm.limits import TokenBucket
-
     child.download.limit = TokenBucket(PIECE)
     child.lan.add("p", FakeParent(of))
     await child.knows(of)

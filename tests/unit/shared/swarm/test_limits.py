@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ParentBusy
@@ -61,8 +61,7 @@ async def test_slots_are_bounded_and_the_queue_too(autojump_clock: trio.testing.
             await slots.acquire()
             results.append("slot")
         except ParentBusy as error:
-            assert error.retry_after
-            results.append("busy")
+            results.append("busy" if error.retry_after else "busy, but no word for how long")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(want)
@@ -118,6 +117,7 @@ async def test_a_buffer_larger_than_the_pool_is_had_alone() -> None:
     assert repr(pool) == "<BufferPool 10/10 free, 0 waiting>"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(min_value=0, max_value=300), min_size=1, max_size=20))
 def test_all_memory_comes_back(sizes: list[int]) -> None:
     pool = BufferPool(1000)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.protocol import (
@@ -83,7 +83,9 @@ async def test_source_reports_are_merged() -> None:
     ]
 
 
-async def test_batches_are_bounded_and_the_rest_follows_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_batches_are_bounded_and_the_rest_follows_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     outbox = Outbox()
     for number in range(2 * BATCH_WEIGHT):
         outbox.add(PeerLeft(str(number)))
@@ -166,6 +168,7 @@ async def test_waiting_for_room(autojump_clock: trio.testing.MockClock) -> None:
     await outbox.below(1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import DragonetError, ParentBusy, ParentGone, ParentStalled, PieceCorrupt, PieceMissing
@@ -83,7 +83,9 @@ async def test_what_is_not_held_is_missing_and_the_connection_goes_on(status: in
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_busy_parent_says_when_to_come_back(status: int, fields: tuple[str, ...], wait: float) -> None:
+async def test_a_busy_parent_says_when_to_come_back(
+    status: int, fields: tuple[str, ...], wait: float
+) -> None:
     connection = await asked(answer(status, b"", *fields) + answer(200, b"piece"))
     await connection.request(TASK, 4, "v1")
     with pytest.raises(ParentBusy) as caught:
@@ -180,6 +182,7 @@ async def test_a_socket_is_received_from_without_copies() -> None:
         nursery.cancel_scope.cancel()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail))
 def test_any_head_is_read_or_refused(head: bytes) -> None:
     try:
@@ -190,6 +193,7 @@ def test_any_head_is_read_or_refused(head: bytes) -> None:
     assert all(name == name.lower() for name in fields)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.binary(max_size=60))
 def test_any_answer_is_a_piece_or_a_named_error(data: bytes, tail: bytes) -> None:
     async def main() -> None:
