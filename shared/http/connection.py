@@ -25,6 +25,8 @@ from shared.http.wire import Wire
 
 log = structlog.get_logger()
 
+SLOWEST_BODY = 4096
+"""Bytes per second that a request body must come at in the mean, after ``body_timeout`` seconds of grace."""
 DISCARD_BYTES = 256 * 1024
 """A request body that nobody read is read and dropped up to here, so that the connection can go on."""
 
@@ -68,6 +70,7 @@ class Connection:
         self._body_read = True
         self._early: bytes = b""  # the body's first bytes, which came along with the head
         self._announced: int | None = 0
+        self._body_began, self._body_bytes = 0.0, 0
         self._keep_alive = True
         self._linger = False
         self._bare = False  # whether the request's answer must not have a body
@@ -318,6 +321,7 @@ class Connection:
 
     def _begin_body(self) -> None:
         self._early = b""
+        self._body_began, self._body_bytes = trio.current_time(), 0
         self._body_read = False
         try:
             event = self._protocol.next_event()
@@ -333,9 +337,13 @@ class Connection:
             await self._sender.send_continue()
         timeout = self._limits.body_timeout
         with trio.move_on_after(timeout) as scope:
+            before = self._received
             self._feed(await self._wire.receive())
+            self._body_bytes += self._received - before
         if scope.cancelled_caught:
             raise RequestTimeout(f"no byte of the request body came for {timeout:g} s")
+        if trio.current_time() - self._body_began > timeout + self._body_bytes / SLOWEST_BODY:
+            raise RequestTimeout(f"the request body came at less than {SLOWEST_BODY} bytes per second")
 
     def _can_discard(self) -> bool:
         """Whether the unread rest of the body is short enough to be read and dropped."""
@@ -349,9 +357,10 @@ class Connection:
         self._linger = True
         if not self._can_discard() or self._protocol.our_state is not h11.DONE:
             return
-        try:
-            while await self.receive_body():
-                pass
-        except InvalidRequest:
-            return
-        self._linger = False
+        with trio.move_on_after(self._limits.linger) as scope:
+            try:
+                while await self.receive_body():
+                    pass
+            except InvalidRequest:
+                return
+        self._linger = scope.cancelled_caught

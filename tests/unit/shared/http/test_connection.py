@@ -637,3 +637,24 @@ async def test_draining_cancels_what_lasts_too_long(autojump_clock: trio.testing
     async with serving(server) as late:
         assert await read_all(late) == b""
     assert server.statistics().refused == 1
+
+
+async def test_a_body_that_drips_is_not_waited_for_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    server = HttpServer(echo_length, limits=ServerLimits(body_timeout=10.0))
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        await ours.send_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+        answer = b""
+        for _ in range(100):
+            await ours.send_all(b"x")
+            with trio.move_on_after(1.0):
+                answer = await ours.receive_some()
+                break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert 10.0 <= trio.current_time() <= 13.0
+        nursery.cancel_scope.cancel()
+
+
+async def echo_length(request: Request) -> Response:
+    return Response.text(str(len(await request.body())))
