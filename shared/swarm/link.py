@@ -42,6 +42,8 @@ CALL_TIMEOUT = 5.0
 SHORTEST_LEASE = 0.3
 """Seconds; a scheduler that grants less is not renewed more often for it."""
 FIRST_RETRY, LAST_RETRY = 0.1, 3.0
+REFUSALS = frozenset({400, 413, 422})
+"""Answers that would be the same again; on all others the call is made once more."""
 SILENCE = 15.0
 """Seconds without a frame (the scheduler beats every few seconds) after which the stream is opened anew."""
 
@@ -183,10 +185,17 @@ class SchedulerLink:
                 )
             async for chunk in answer.chunks():
                 for payload in frames.feed(chunk):
-                    await self._heard(_decode(decode_assignment, payload, self.url))
+                    await self._heard(payload)
         raise Unavailable(f"the scheduler at {self.url} ended the assignment stream")
 
-    async def _heard(self, assignment: Assignment) -> None:
+    async def _heard(self, payload: bytes) -> None:
+        try:
+            assignment: Assignment = decode_assignment(payload)
+        except msgspec.ValidationError as error:  # a kind of assignment that only newer schedulers know
+            log.warning("an assignment cannot be read and is left out", scheduler=self.url, cause=str(error))
+            return
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise Unavailable(f"what answers at {self.url} is not a dragonet scheduler: {error}") from None
         if isinstance(assignment, Welcome):
             check_version(assignment.version)
             await self._owner.tell_anew(full=False)
@@ -232,7 +241,7 @@ class SchedulerLink:
         answer = await self._client.request(
             method, url, headers=headers, content=content, timeout=CALL_TIMEOUT
         )
-        if 400 <= answer.status < 500:
+        if answer.status in REFUSALS:
             raise InvalidRequest(
                 f"the scheduler at {self.url} refused: {answer.body[:500].decode(errors='replace')}"
             )

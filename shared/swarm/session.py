@@ -67,6 +67,7 @@ class Sessions:
         self._host = host
         self._origin = origin
         self._sessions: dict[str, Session] = {}
+        self._registered: dict[str, Session] = {}  # whose registration the scheduler heard last
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -129,6 +130,7 @@ class Sessions:
         task.users += 1
         try:
             with session.scope:
+                self._registered[task.id] = session
                 self._host.report(session.registration())
                 holding = task.holding()
                 if holding is not None:
@@ -144,7 +146,8 @@ class Sessions:
             session.ended = True
             if trio.current_effective_deadline() == -math.inf and session.error is None:
                 session.error = Unavailable("this host is stopping: try again later")
-            if self._sessions.get(task.id) in (None, session):  # else a newer session has registered already
+            if self._registered.get(task.id) is session:
+                del self._registered[task.id]
                 self._host.report(PeerLeft(task.id))
             self._host.tasks.release(task)
             task.pulse.beat()

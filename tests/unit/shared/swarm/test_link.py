@@ -322,12 +322,19 @@ async def test_a_silent_stream_is_opened_again(autojump_clock: Clock, world: Wor
     assert len(world.scheduler.stream_times) == 2
 
 
+async def test_what_only_newer_schedulers_say_is_left_out(autojump_clock: Clock, world: World) -> None:
+    await trio.sleep(1)
+    world.scheduler.send(frame(b"\x81\xa4type\xa7unknown"))
+    await trio.sleep(5)
+    assert len(world.scheduler.stream_times) == 1
+    assert world.link.connected
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"\xff\xff\xff\xff",
-        frame(b"garbage"),
-        frame(b"\x81\xa4type\xa7unknown"),
+        frame(b"\xc1garbage"),
         frame(b"\x82\xa4type\xa4beat\xa1x" + b"\x91" * 200_000),
         frame(encode(Welcome("s1", version=99))),
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,10 +32,7 @@ def test_the_wire_form_comes_back(a: set[int]) -> None:
 def test_spans_cover_exactly_the_set(a: set[int]) -> None:
     spans = list(Bitmap(a).spans())
     assert [n for first, count in spans for n in range(first, first + count)] == sorted(a)
-    assert all(
-        b_first > a_first + a_count
-        for (a_first, a_count), (b_first, _) in zip(spans, spans[1:], strict=False)
-    )
+    assert all(b_first > a_first + a_count for (a_first, a_count), (b_first, _) in pairwise(spans))
 
 
 @given(numbers, st.integers(min_value=0, max_value=100))
