@@ -170,5 +170,4 @@ class Ledger:
             pinned=record.pinned,
             created=record.created,
             accessed=record.accessed,
-            sha256=record.sha256,
         )

@@ -25,7 +25,6 @@ class TaskRecord(msgspec.Struct):
     complete: bool = False
     durable: bool = False
     pinned: bool = False
-    sha256: str = ""
     held: bytes = b""
     size: int = 0
 
@@ -44,7 +43,6 @@ class StoredTask:
     pinned: bool
     created: float
     accessed: float
-    sha256: str
 
 
 encode_record = msgspec.msgpack.Encoder().encode

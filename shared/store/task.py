@@ -196,17 +196,16 @@ class TaskContent:
                 raise Contradiction(f"a length of {meta.length} bytes does not fit to what is stored")
         self.record.meta = meta
 
-    async def complete(self, sha256: str = "") -> None:
+    async def complete(self) -> None:
         """All pieces are held: the task is complete at once, and made durable in the background.
 
         Raises ValueError when pieces are missing.
         """
         if not self.whole:
             raise ValueError("a content that misses pieces is not complete")
-        if self.record.durable and sha256 in ("", self.record.sha256):
+        if self.record.durable:
             return
         self.record.complete = True
-        self.record.sha256 = sha256 or self.record.sha256
         self._owner.completed(self)
 
     # --- reading -------------------------------------------------------------------------------------

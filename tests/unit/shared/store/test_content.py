@@ -24,10 +24,10 @@ async def test_pieces_come_out_as_they_went_in(tmp_path: Path, length: int) -> N
             await sample.put(content)
             await sample.check(content)
             assert content.whole
-            await content.complete("ab" * 32)
+            await content.complete()
         stored = store.get(sample.id)
         assert stored is not None
-        assert (stored.size, stored.complete, stored.sha256) == (length, True, "ab" * 32)
+        assert (stored.size, stored.complete) == (length, True)
         assert stored.held.covers(sample.layout.count)
         assert store.statistics().used == length
     assert content_files(tmp_path) == (set() if length <= 64 * KIB else {f"{sample.id}.mdb"})

@@ -269,12 +269,11 @@ async def test_metadata_pins_and_digests_last(tmp_path: Path) -> None:
         await keep(store, "one", data)
         await store.set_pin(TASK, True)
         async with store.use(TASK) as content:
-            await content.complete("ab" * 32)
+            await content.complete()
     async with opened(tmp_path) as store:
         task = store.get(TASK)
         assert task is not None
         assert task.pinned
-        assert task.sha256 == "ab" * 32
         assert await store.digests(TASK) == {n: piece_digest(piece(data, n)) for n in range(2)}
         await store.set_pin(TASK, False)
     async with opened(tmp_path) as store:

@@ -183,7 +183,7 @@ class MemoryStore:
         size = sum(map(len, content.pieces.values()))
         complete = content.record.complete
         return StoredTask(
-            task_id, content.spec, content.meta, content.held.copy(), size, complete, False, False, 0, 0, ""
+            task_id, content.spec, content.meta, content.held.copy(), size, complete, False, False, 0, 0
         )
 
     def tasks(self) -> list[StoredTask]:
