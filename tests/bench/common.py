@@ -191,11 +191,8 @@ def work_folder() -> Iterator[Path]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process with all its threads, in seconds, to the nanosecond."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """CPU time of a process with all its threads, ended ones too, in seconds, to the nanosecond."""
+    return time.clock_gettime(~pid << 3 | 2)  # the kernel's number for the CPU clock of another process
 
 
 def children_cpu_seconds() -> float:

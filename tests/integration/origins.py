@@ -315,13 +315,13 @@ class Origin:
                 if step == 0:
                     raise _Broken
             data = body[sent : sent + step]
+            sent += step
+            with self._lock:  # counted before it is sent: who has received it finds it counted
+                self._body[path] = self._body.get(path, 0) + step
             if resource.framing == "chunked":
                 sock.sendall(b"%x\r\n%b\r\n" % (step, bytes(data)))
             else:
                 sock.sendall(data)
-            sent += step
-            with self._lock:
-                self._body[path] = self._body.get(path, 0) + step
         if stop < len(body):
             raise _Broken
         if resource.framing == "chunked":

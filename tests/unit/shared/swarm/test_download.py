@@ -210,6 +210,27 @@ async def test_an_unknown_length_becomes_known(autojump_clock: Clock, child: Chi
     assert child.store.held(of)
 
 
+async def test_a_length_that_becomes_known_while_the_last_piece_is_on_the_way(
+    autojump_clock: Clock, child: Child
+) -> None:
+    of = sample(2.5)
+    parent = FakeParent(of)
+    child.lan.add("p", parent)
+    await child.task.adopt(TaskMeta("v1", PIECE))
+    child.task.learn("v1", of.digests)
+    child.assign("p", complete=False)
+
+    async def give(number: int) -> bytes | None:
+        if number == 2:
+            await child.task.adopt(of.meta)
+        return await parent.give(number)
+
+    parent.answer = give
+    await child.run()
+    assert child.store.held(of)
+    assert not child.failed()
+
+
 async def test_what_is_held_is_not_fetched_again(autojump_clock: Clock) -> None:
     of = sample(8)
     async with new_child() as child:
