@@ -19,9 +19,6 @@ from dataclasses import dataclass, field
 
 from shared.task.bitmap import Bitmap
 
-SCAN = 4096
-"""At most so many candidates are compared for one pick; more would only cost time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -69,18 +66,19 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
 
 def rarest(candidates: Bitmap, holders: Iterable[Holder], rng: random.Random) -> int:
     """The candidate that the fewest holders have; ties at random. ``candidates`` must not be empty."""
-    bitmaps = [h.held for h in holders if h.held]
-    best: list[int] = []
-    fewest = len(bitmaps) + 1
-    for scanned, number in enumerate(candidates):
-        if scanned >= SCAN and best:
+    common: list[Bitmap] = []  # by k: the candidates that more than k holders have
+    for holder in holders:
+        carried = candidates & holder.held
+        for k, more in enumerate(common):
+            common[k], carried = more | carried, more & carried
+        if carried:
+            common.append(carried)
+    rare = candidates
+    for more in common:
+        rare = candidates - more
+        if rare:
             break
-        count = sum(number in held for held in bitmaps)
-        if count < fewest:
-            fewest, best = count, [number]
-        elif count == fewest:
-            best.append(number)
-    return rng.choice(best)
+    return (rare or candidates).random(rng)
 
 
 def slow_pieces(requested: Mapping[int, float], now: float, patience: float) -> Bitmap:
@@ -90,7 +88,7 @@ def slow_pieces(requested: Mapping[int, float], now: float, patience: float) -> 
 
 def _in_stripe(pieces: Bitmap, stripe: tuple[int, int]) -> Bitmap:
     index, count = stripe
-    return pieces if count <= 1 else Bitmap(n for n in pieces if n % count == index)
+    return pieces & Bitmap.stripe(index, count, pieces.stop)
 
 
 def _nobody_else_holds(pieces: Bitmap, holders: Iterable[Holder]) -> Bitmap:

@@ -5,10 +5,13 @@ On the wire: little-endian bytes, piece 0 is the lowest bit of the first byte.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 
 MAX_PIECES = 1 << 22
 """More pieces than any task has (64 TiB at 16 MiB each); what comes from outside is checked against it."""
+
+FEW = 64
 
 
 class Bitmap:
@@ -40,6 +43,28 @@ class Bitmap:
     def to_bytes(self) -> bytes:
         """The wire form, without trailing zero bytes."""
         return self._bits.to_bytes((self._bits.bit_length() + 7) // 8, "little")
+
+    @classmethod
+    def stripe(cls, index: int, count: int, stop: int) -> Bitmap:
+        """The numbers below ``stop`` with ``number % count == index``."""
+        rows = -(-max(stop - index, 0) // count)
+        return cls._of((((1 << count * rows) - 1) // ((1 << count) - 1)) << index)
+
+    def random(self, rng: random.Random) -> int:
+        """A random member. Raises IndexError when there is none.
+
+        Of many members it is the next one after a random place, which is fair enough where they lie densely.
+        """
+        if len(self) <= FEW:
+            return rng.choice(list(self))
+        start = rng.randrange(self._bits.bit_length())
+        above = self._bits >> start
+        return start + (above & -above).bit_length() - 1
+
+    @property
+    def stop(self) -> int:
+        """One more than the largest member; 0 when empty."""
+        return self._bits.bit_length()
 
     def add(self, number: int) -> None:
         """Put a piece number in. Raises ValueError when it is negative or absurdly large."""

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.swarm.picker import Demand, Holder, pick, slow_pieces
+from shared.swarm.picker import Demand, Holder, pick, rarest, slow_pieces
 from shared.task.bitmap import Bitmap
 
 RNG = random.Random(1)
@@ -80,3 +80,10 @@ def test_endgame_only_when_nothing_else_is_left() -> None:
 
 def test_slow_is_what_was_asked_long_ago() -> None:
     assert list(slow_pieces({1: 0.0, 2: 9.5, 3: 4.0}, now=10.0, patience=1.0)) == [1, 3]
+
+
+@given(pieces.filter(bool), st.lists(pieces, max_size=6))
+def test_rarest_is_what_the_fewest_hold(candidates: Bitmap, held: list[Bitmap]) -> None:
+    number = rarest(candidates, [Holder(bitmap) for bitmap in held], RNG)
+    counts = {n: sum(n in bitmap for bitmap in held) for n in candidates}
+    assert counts[number] == min(counts.values())

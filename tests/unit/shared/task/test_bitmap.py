@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -58,3 +59,21 @@ def test_impossible_piece_numbers_are_refused(number: int) -> None:
 def test_an_absurd_wire_form_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than any task needs"):
         Bitmap.from_bytes(b"\1" * (MAX_PIECES // 8 + 1))
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))), st.integers(0, 300))
+def test_a_stripe_is_every_so_many(stripe: tuple[int, int], stop: int) -> None:
+    index, count = stripe
+    assert list(Bitmap.stripe(index, count, stop)) == list(range(index, stop, count))
+
+
+@given(numbers.filter(bool), st.randoms(use_true_random=False))
+def test_a_random_member_is_a_member(a: set[int], rng: random.Random) -> None:
+    assert Bitmap(a).random(rng) in a
+
+
+def test_every_member_can_come_at_random_and_an_empty_one_has_none() -> None:
+    assert {Bitmap([3, 5, 900]).random(random.Random(n)) for n in range(300)} == {3, 5, 900}
+    assert (Bitmap([3, 900]).stop, Bitmap().stop) == (901, 0)
+    with pytest.raises(IndexError):
+        Bitmap().random(random.Random(1))
