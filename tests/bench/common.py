@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import resource
@@ -74,9 +75,15 @@ class Samples:
         return f"{self.median:.{digits}f} {unit} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` takes, begun with clean disks so that runs do not pay for each other's writes."""
+def timed(work: Callable[[], object], *, memory: int = 0) -> float:
+    """Seconds that ``work`` takes, begun with clean disks so that runs do not pay for each other's writes.
+
+    ``memory`` bytes are taken and given back before: on a virtual machine the first use of a page costs many
+    times the second, and which of the things compared meets such pages is chance.
+    """
     os.sync()
+    if memory:
+        mmap.mmap(-1, memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

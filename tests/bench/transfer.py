@@ -31,20 +31,21 @@ def measure(plan: Plan) -> list[Row]:
         local.download(child.socket, url)
         out = folder / "out"
         for _ in range(plan.runs):
-            curl.add(timed(lambda: run_command("curl", "-sS", "-o", str(out), url)))
+            curl.add(timed(lambda: run_command("curl", "-sS", "-o", str(out), url), memory=3 * size))
             out.unlink()
             local.remove(child.socket)
-            stored.add(timed(lambda: local.download(child.socket, url)))
+            stored.add(timed(lambda: local.download(child.socket, url), memory=3 * size))
             aria.add(
                 timed(
                     lambda: run_command(
                         "aria2c", "-x4", "-q", "--file-allocation=falloc", "-d", str(folder), "-o", "out", url
-                    )
+                    ),
+                    memory=3 * size,
                 )
             )
             out.unlink()
             local.remove(child.socket)
-            written.add(timed(lambda: swarm.get(url, child, output=out).json))
+            written.add(timed(lambda: swarm.get(url, child, output=out).json, memory=3 * size))
             out.unlink()
         assert child.metrics().received("origin") == 0, "the child was to be served by its parent"
     name = f"{size / GIB:g} GiB" if size >= GIB else f"{size // MIB} MiB"
