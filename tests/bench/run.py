@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import sys
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=0, help="runs per figure (5; 2 with --quick)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table into a Markdown file")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever was started ends with us
     unknown = [name for name in options.names if name not in BENCHES]
     if unknown:
         parser.error(f"no benchmark is called {unknown[0]}: choose from {', '.join(BENCHES)}")

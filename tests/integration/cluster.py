@@ -20,7 +20,14 @@ from typing import Any
 
 from shared.task.identity import make_spec
 from tests.integration.net import free_port, get_json, request, wait_until
-from tests.integration.processes import BAD_WORDS, Daemon, around, clean_environment, dragonet_command
+from tests.integration.processes import (
+    BAD_WORDS,
+    Daemon,
+    around,
+    bound_to_us,
+    clean_environment,
+    dragonet_command,
+)
 
 GET_TIMEOUT = 90.0
 
@@ -125,7 +132,7 @@ class RunningGet:
         self._began = time.monotonic()
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                self.command,
+                [*bound_to_us(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
@@ -12,6 +14,12 @@ from tests.integration.origins import Origin
 from tests.integration.processes import Daemon
 
 FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """SIGTERM ends a run like Ctrl-C does, so that no daemon outlives it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,16 @@ def dragonet_command() -> list[str]:
     """How this environment starts ``dragonet``."""
     script = Path(sys.executable).with_name("dragonet")
     return [str(script)] if script.exists() else [sys.executable, "-m", "peer.cli"]
+
+
+def bound_to_us() -> list[str]:
+    """A command prefix that lets a child end with this process, even when this one is killed.
+
+    The kernel watches the starting thread, so it is of use in the main thread only.
+    """
+    setpriv = shutil.which("setpriv")
+    main = threading.current_thread() is threading.main_thread()
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv and main else []
 
 
 def clean_environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -93,7 +105,7 @@ class Daemon:
         self.terminated = False
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*dragonet_command(), *self.arguments],
+                [*bound_to_us(), *dragonet_command(), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
