@@ -10,6 +10,7 @@ import trio
 
 from shared.errors import DigestMismatch, PieceMissing, StoreFull
 from shared.store import TaskContent
+from shared.store.stepping import write_in_steps
 from shared.task.bitmap import Bitmap
 from shared.task.digest import content_hasher
 from shared.task.pieces import PieceLayout
@@ -46,7 +47,7 @@ class OutputFile:
             return
         failure: OSError | None = None
         try:
-            _write_all(self._fd, data, offset)
+            write_in_steps(self._fd, data, offset)
         except OSError as error:
             failure = error
         with self._idle:
@@ -148,11 +149,3 @@ def check_digest(wanted: str, found: str, algorithm: str) -> None:
             f"the content has {algorithm}:{found}, not the {algorithm}:{wanted} that was asked for: "
             "check the digest, or whether the origin serves what you expect"
         )
-
-
-def _write_all(fd: int, data: memoryview | bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view = view[count:]
-        offset += count
