@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+QUIET = 5.0
+"""Seconds without a new piece after which the scheduler is told once more what is wanted."""
 WATCH = 0.5
 """Seconds between looks at whether the scheduler has been silent for too long."""
 
@@ -157,10 +159,14 @@ class Sessions:
         task, host = session.task, self._host
         patience = host.engine.config.scheduler_patience
         held, quiet_since = -1, trio.current_time()
+        told_at = quiet_since
         while True:
             now = trio.current_time()
             if len(task.held) != held:
                 held, quiet_since = len(task.held), now
+            if now - max(quiet_since, told_at) > QUIET:
+                told_at = now
+                host.report(session.registration())  # whatever was lost on the way is told again
             alone = host.link is None
             if alone or (host.link.lost_for() > patience and now - quiet_since > patience):  # type: ignore[union-attr]
                 await self._read_alone(session)

@@ -136,10 +136,24 @@ class HostTask:
                     await self.content.set_meta(meta)
             else:
                 await self._close()
-                self.content = await self._stack.enter_async_context(self._store.create(self.spec, meta))
-                for number in self.content.held:
-                    self._learn(number, self.content.digests[number])
+                await self._open(meta)
         self.failure = None
+        self.pulse.beat()
+        await self.check_complete()
+
+    async def recall(self) -> None:
+        """Take up what the store holds of the task, where nothing is open yet. Raises StoreError.
+
+        What is held is looked up when it is this call's turn: a version that was about to be replaced must
+        not come back.
+        """
+        async with self._opening:
+            if self.closed:
+                raise _removed()
+            stored = self._store.get(self.id) if self.content is None else None
+            if stored is None:
+                return
+            await self._open(stored.meta)
         self.pulse.beat()
         await self.check_complete()
 
@@ -213,6 +227,11 @@ class HostTask:
             async with self._opening:
                 await self._close()
         self.pulse.beat()
+
+    async def _open(self, meta: TaskMeta) -> None:
+        self.content = await self._stack.enter_async_context(self._store.create(self.spec, meta))
+        for number in self.content.held:
+            self._learn(number, self.content.digests[number])
 
     async def _close(self) -> None:
         self.content, self._finished = None, False

@@ -40,7 +40,7 @@ class HostTasks:
         try:
             if private_headers:
                 task.private_headers = dict(private_headers)
-            await self._recall(task)
+            await task.recall()
             yield task
         finally:
             self.release(task)
@@ -59,7 +59,7 @@ class HostTasks:
             raise TaskNotFound("this host holds nothing of the task")
         task = self._retain(stored.spec, task_id)
         try:
-            await self._recall(task)
+            await task.recall()
         except BaseException:
             self.release(task)
             raise
@@ -97,8 +97,3 @@ class HostTasks:
             task = self._tasks[task_id] = HostTask(spec, task_id, self._store, self._reporter, self._metrics)
         task.users += 1
         return task
-
-    async def _recall(self, task: HostTask) -> None:
-        stored = self._store.get(task.id)
-        if task.content is None and stored is not None:
-            await task.adopt(stored.meta)
