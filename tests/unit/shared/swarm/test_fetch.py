@@ -635,3 +635,30 @@ async def test_a_late_write_of_an_older_version_changes_nothing(tmp_path: Path) 
             assert layout is not None
             await output.finish(cast(Any, content), layout)
     assert (tmp_path / "out").read_bytes() == OF.data
+
+
+async def test_who_asks_while_the_version_changes_does_not_bring_the_old_one_back(
+    autojump_clock: Clock, world: World
+) -> None:
+    new = sample(10.5, version="v2")
+    await world.store.hold(OF)
+    tasks = world.host.tasks
+    async with tasks.wanted(SPEC, TASK) as task:
+        replacing = trio.Event()
+
+        async def slowly() -> None:
+            replacing.set()
+            await trio.sleep(1)
+
+        world.store.before_create = slowly
+
+        async def ask() -> None:
+            await replacing.wait()
+            tasks.release(await tasks.held(TASK))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await task.adopt(new.meta)
+            task.learn(new.version, new.digests)
+        assert task.meta == new.meta
+        assert len(task.missing()) == new.count
