@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +12,61 @@ from msgspec import Meta
 
 from cdn.policy import DENIED_NETWORKS
 from shared.config import Seconds, Size
+from shared.config.places import default_data_dir
+from shared.units import parse_duration
+
+SYSTEM_PLUGINS = Path("/usr/local/dragonet/plugins")
+
+
+def default_plugin_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """``/usr/local/dragonet/plugins`` for root, ``plugins`` in the user's data folder otherwise."""
+    if os.geteuid() == 0:
+        return SYSTEM_PLUGINS
+    return default_data_dir(environ) / "plugins"
 
 
 class SourceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How origins are read, and which."""
 
     schemes: Annotated[
-        tuple[str, ...], Meta(description="URL schemes that may be read; file also needs file_roots.")
-    ] = ("http", "https", "file")
+        tuple[str, ...],
+        Meta(
+            description="URL schemes that may be read; empty: every one that is built in or that a plugin "
+            "reads. file also needs file_roots."
+        ),
+    ] = ()
     file_roots: Annotated[
         tuple[Path, ...], Meta(description="Folders below which file:// URLs may be read; none by default.")
     ] = ()
+    plugin_dir: Annotated[
+        Path,
+        Meta(
+            description="Folder in which source plugins are looked for: d7y-resource-plugin-SCHEME.py, or a "
+            "folder of that name without .py."
+        ),
+    ] = msgspec.field(default_factory=default_plugin_dir)
+    plugin_timeout: Annotated[
+        Seconds, Meta(gt=0, description="Patience for a call of a plugin, and for its next bytes.")
+    ] = 60.0
+    plugin_memory: Annotated[
+        Size,
+        Meta(description="Memory that plugins may take before their reads are stopped; 0 for no limit."),
+    ] = 1024 * 1024 * 1024
+    options: Annotated[
+        dict[str, dict[str, str]],
+        Meta(
+            description="Options of the sources, by scheme, as in [source.options.s3]; credentials are "
+            "among them, so they are never shown.",
+            extra={"unit": "secret"},
+        ),
+    ] = {}
+    revalidate: Annotated[
+        dict[str, str],
+        Meta(
+            description="Age at which content in the cluster is checked against its source, by scheme: a "
+            'duration, or "never"; "*" is for all others. Sources that name a digest are never checked.'
+        ),
+    ] = msgspec.field(default_factory=lambda: {"*": "60s"})
     denied_addresses: Annotated[
         tuple[str, ...],
         Meta(description="Networks that are never read from, as addresses or CIDR, whatever a name says."),
@@ -66,3 +112,20 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="Most bytes that one byte of gzip or deflate may become, beyond the first 64MiB.",
         ),
     ] = 200
+
+    def __post_init__(self) -> None:
+        for scheme in self.revalidate:
+            self.revalidate_after(scheme)
+
+    def revalidate_after(self, scheme: str) -> float | None:
+        """Seconds after which content of the scheme is checked against its source; None: never.
+
+        Raises ValueError when the setting is not a duration.
+        """
+        text = self.revalidate.get(scheme.lower(), self.revalidate.get("*", "60s"))
+        if text == "never":
+            return None
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise ValueError(f"revalidate of {scheme}: {error} (or never)") from None

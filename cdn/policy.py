@@ -36,7 +36,7 @@ class SourcePolicy:
     """Answers whether a URL, and the address behind it, may be read."""
 
     def __init__(self, schemes: Iterable[str], denied: Iterable[str] = DENIED_NETWORKS) -> None:
-        """Raises ConfigError when a network is not one."""
+        """``schemes`` that may be read, none for all. Raises ConfigError when a network is not one."""
         self.schemes = frozenset(scheme.lower() for scheme in schemes)
         self._denied = []
         for text in denied:
@@ -54,7 +54,7 @@ class SourcePolicy:
             host = parts.hostname or ""
         except ValueError as error:
             raise SourceError(f"{redact_url(url)!r} is not a URL: {error}", fault="request") from None
-        if parts.scheme.lower() not in self.schemes:
+        if not self.allows(parts.scheme):
             raise SourceError(
                 f"URLs with {parts.scheme or 'no scheme'} may not be read: "
                 f"allowed are {', '.join(sorted(self.schemes))} (source.schemes)",
@@ -63,6 +63,10 @@ class SourcePolicy:
         address = _parse(host)
         if address is not None:
             self._check(address)
+
+    def allows(self, scheme: str) -> bool:
+        """Whether URLs of the scheme may be read."""
+        return bool(scheme) and (not self.schemes or scheme.lower() in self.schemes)
 
     def check_address(self, address: str) -> None:
         """Raises SourceError (fault "request") when connections to this IP address are not allowed."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Self
-from urllib.parse import urlsplit
 
+import trio
 from prometheus_client import CollectorRegistry
 
 from cdn.config import SourceConfig
 from cdn.metrics import OriginMetrics
 from cdn.policy import SourcePolicy
 from cdn.reading.session import SourceSession
+from cdn.sources.builtin import BUILTIN, Builtin
+from cdn.sources.context import SourceContext
 from cdn.sources.file import FileSource
 from cdn.sources.http import HttpSource
-from cdn.sources.registry import SourceRegistry
-from shared.errors import SourceError
+from cdn.sources.interface import AsyncResourceClient
+from cdn.sources.registry import Finder, SourceRegistry
+from shared.errors import ConfigError, SourceError
 from shared.http.client import HttpClient
 from shared.swarm.origin import OriginJob, OriginSink
 
@@ -39,14 +43,22 @@ class SourceReader:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: SourceConfig, collector: CollectorRegistry, *, user_agent: str = "dragonet"
+        cls,
+        config: SourceConfig,
+        collector: CollectorRegistry,
+        *,
+        user_agent: str = "dragonet",
+        environ: Mapping[str, str] | None = None,
+        finder: Finder | None = None,
     ) -> AsyncIterator[Self]:
-        """A reader with the schemes that are built in: http, https, and file where it has roots.
+        """A reader with the schemes that are built in (file only where it has roots), and with the plugins
+        that ``finder`` finds.
 
-        Raises ConfigError when a setting is wrong. Leaving the block closes all connections.
+        ``environ`` is where the host's own credentials may stand; None where the environment belongs to a
+        caller. Raises ConfigError when a setting is wrong. Leaving the block closes all connections.
         """
         policy = SourcePolicy(config.schemes, config.denied_addresses)
-        registry = SourceRegistry()
+        registry = SourceRegistry(finder)
         async with HttpClient(
             proxy=config.proxy or None,
             ca_file=config.ca_file or None,
@@ -60,11 +72,24 @@ class SourceReader:
             registry.register("https", source)
             if config.file_roots:
                 registry.register("file", FileSource(config.file_roots))
-            yield cls(registry, policy, config, OriginMetrics(collector))
+            for scheme, builtin in BUILTIN.items():
+                options = config.options.get(scheme, {})
+                context = SourceContext(scheme, client, policy, config, options, environ or {})
+                if builtin.available:
+                    registry.offer(scheme, partial(_open_builtin, builtin, context))
+            try:
+                yield cls(registry, policy, config, OriginMetrics(collector))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await registry.close()
 
     def supports(self, scheme: str) -> bool:
         """Whether this host can and may read URLs of the scheme."""
-        return scheme.lower() in self._policy.schemes and scheme in self.registry
+        return self._policy.allows(scheme) and scheme in self.registry
+
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes that this host can and may read."""
+        return tuple(scheme for scheme in self.registry.schemes() if self._policy.allows(scheme))
 
     async def read(self, job: OriginJob, sink: OriginSink) -> None:
         """Read what the job asks for into the sink; see ``Origin.read``.
@@ -74,7 +99,7 @@ class SourceReader:
         begun = time.monotonic()
         try:
             self._policy.check_url(job.spec.url)
-            client = self.registry.get(urlsplit(job.spec.url).scheme)
+            client = await self.registry.get(job.spec.scheme)
             await SourceSession(client, job, sink, self._config, self._metrics).run()
         except SourceError as error:
             self._metrics.failed(error)
@@ -84,3 +109,10 @@ class SourceReader:
 
     def __repr__(self) -> str:
         return f"<SourceReader of {self.registry!r}>"
+
+
+async def _open_builtin(builtin: Builtin, context: SourceContext) -> AsyncResourceClient:
+    try:
+        return await trio.to_thread.run_sync(builtin.open, context)
+    except ConfigError as error:
+        raise SourceError(str(error), fault="reader") from None

@@ -18,21 +18,13 @@ from cdn.config import SourceConfig
 from scheduler.config import SchedulerConfig
 from shared.config import Address, Loaded, Seconds, Url, load
 from shared.config.loading import FILE_VARIABLE
+from shared.config.places import default_data_dir
 from shared.http.limits import ServerLimits
 from shared.store.config import StoreConfig
 from shared.swarm.config import SwarmConfig
 
 SYSTEM_FILE = Path("/etc/dragonet/dragonet.toml")
 SYSTEM_SOCKET = Path("/run/dragonet/dragonet.sock")
-SYSTEM_DATA = Path("/var/lib/dragonet")
-
-
-def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """``/var/lib/dragonet`` for root, ``$XDG_DATA_HOME/dragonet`` (``~/.local/share/dragonet``) otherwise."""
-    if os.geteuid() == 0:
-        return SYSTEM_DATA
-    base = environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "dragonet"
 
 
 def default_socket(environ: Mapping[str, str] = os.environ) -> Path:
@@ -128,7 +120,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     peer: PeerConfig = msgspec.field(default_factory=PeerConfig)
     swarm: SwarmConfig = SwarmConfig()
     store: StoreConfig = StoreConfig()
-    source: SourceConfig = SourceConfig()
+    source: SourceConfig = msgspec.field(default_factory=SourceConfig)
     server: ServerConfig = ServerConfig()
     log: LogConfig = LogConfig()
 

@@ -49,6 +49,9 @@ class TaskMeta(Message, frozen=True, tag="meta"):
     ``version`` changes whenever the content may have changed; pieces of two versions are never mixed.
     ``length`` is None until it is known. ``etag`` and ``last_modified`` are the origin's own words.
     ``sha256`` (hexadecimal) is that of the whole content, "" until a reader of the origin has it.
+    ``digest`` ("sha256:HEX") is the one that the source promises, "" for none: content without it is given
+    to nobody. ``revalidate`` is the age in seconds at which the content is checked against its source,
+    None for never.
     """
 
     version: str
@@ -58,6 +61,8 @@ class TaskMeta(Message, frozen=True, tag="meta"):
     last_modified: str = ""
     content_type: str = ""
     sha256: str = ""
+    digest: str = ""
+    revalidate: float | None = None
 
 
 class Failure(Message, frozen=True, tag="failure"):
@@ -87,6 +92,7 @@ class HostLease(Message, frozen=True, tag="lease"):
     """A host announces or renews its presence. ``instance`` is new at every process start.
 
     ``resuming``: this process had a lease before, so a scheduler that does not know it was restarted.
+    ``schemes`` are those whose origins the host can read.
     """
 
     host: str
@@ -99,6 +105,7 @@ class HostLease(Message, frozen=True, tag="lease"):
     uploads: int = 0
     draining: bool = False
     resuming: bool = False
+    schemes: tuple[str, ...] = ()
 
 
 class LeaseGranted(Message, frozen=True, tag="lease_granted"):

@@ -49,6 +49,7 @@ SECTIONS = {
 }
 
 DEPENDS = {
+    "source.plugin_dir": "`/usr/local/dragonet/plugins` for root, else `plugins` in the user's data folder",
     "host.data_dir": "`/var/lib/dragonet` for root, else `$XDG_DATA_HOME/dragonet`",
     "peer.socket": "`/run/dragonet/dragonet.sock` for root, else `$XDG_RUNTIME_DIR/dragonet.sock`, "
     "without a runtime folder `dragonet.sock` in the default data folder",

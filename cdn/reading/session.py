@@ -8,8 +8,10 @@ begins with what the sink holds by then.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 
+import msgspec
 import structlog
 import trio
 
@@ -19,6 +21,7 @@ from cdn.reading.buffers import PieceBuffers
 from cdn.reading.plan import (
     Ask,
     ContentChanged,
+    Found,
     RangesUnusable,
     Validators,
     Window,
@@ -31,8 +34,8 @@ from cdn.reading.plan import (
 from cdn.reading.spans import BUSY, SpanReader
 from cdn.reading.through import read_through
 from cdn.sources.interface import (
+    AsyncResourceClient,
     RangeNotSatisfiable,
-    ResourceClient,
     SourceCut,
     SourceRequest,
     SourceResponse,
@@ -51,7 +54,7 @@ class SourceSession:
 
     def __init__(
         self,
-        client: ResourceClient,
+        client: AsyncResourceClient,
         job: OriginJob,
         sink: OriginSink,
         config: SourceConfig,
@@ -66,6 +69,11 @@ class SourceSession:
         self.span = round_span(config.span)
         self._headers = {**job.spec.headers, **job.private_headers}
         self._resolved = ""
+        self._revalidate = (
+            None
+            if client.is_immutable(SourceRequest(job.spec.url, self._headers))
+            else config.revalidate_after(job.spec.scheme)
+        )
         self.pieces = job.pieces
         self._known = job.meta
         self._opened = False
@@ -133,7 +141,7 @@ class SourceSession:
         except RangeNotSatisfiable as error:
             return await self._unsatisfied(error, ask)
         try:
-            found = understand(answer, ask, self.window, known, secrets.token_hex(8))
+            found = self._marked(understand(answer, ask, self.window, known, secrets.token_hex(8)), answer)
             if known is not None and found.meta.version != known.version:
                 self.pieces = None
             await self._open_task(found.meta)
@@ -144,6 +152,13 @@ class SourceSession:
         finally:
             with trio.CancelScope(shield=True):
                 await answer.aclose()
+
+    def _marked(self, found: Found, answer: SourceResponse) -> Found:
+        """With what the source vouches for, and how long that is taken as given."""
+        whole = self.window.first == 0 and self.window.last is None
+        digest = found.meta.digest or (answer.digest.lower() if whole else "")
+        meta = msgspec.structs.replace(found.meta, digest=digest, revalidate=self._revalidate)
+        return dataclasses.replace(found, meta=meta)
 
     async def _open_task(self, meta: TaskMeta) -> None:
         await self.sink.opened(meta)
@@ -160,6 +175,7 @@ class SourceSession:
                 length=0,
                 etag=error.etag,
                 last_modified=error.last_modified,
+                revalidate=self._revalidate,
             )
             await self._open_task(meta)
             return meta

@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 import trio
 
 from cdn.sources.interface import (
+    AsyncResourceClient,
     ContentRange,
     ExpireInfo,
     RangeNotSatisfiable,
-    ResourceClient,
     SourceCut,
     SourceRequest,
     SourceResponse,
@@ -28,7 +28,7 @@ from cdn.sources.interface import (
 from shared.errors import SourceError
 
 
-class FileSource(ResourceClient):
+class FileSource(AsyncResourceClient):
     """Reads regular files below ``roots``. Errors have the fault "reader": another host may have the file."""
 
     def __init__(self, roots: Iterable[Path]) -> None:

@@ -21,10 +21,10 @@ from cdn.policy import SourcePolicy
 from cdn.sources.decoding import DECODABLE, DecodedBody
 from cdn.sources.interface import (
     UNKNOWN_SOURCE_FILE_LENGTH,
+    AsyncResourceClient,
     ContentRange,
     ExpireInfo,
     RangeNotSatisfiable,
-    ResourceClient,
     SourceCut,
     SourceRequest,
     SourceResponse,
@@ -47,7 +47,7 @@ _MOVED_AWAY = frozenset({401, 403, 404, 410})
 MAX_RETRY_AFTER = 3600.0
 
 
-class HttpSource(ResourceClient):
+class HttpSource(AsyncResourceClient):
     """One client for both schemes. ``client`` is closed by whoever made it."""
 
     def __init__(

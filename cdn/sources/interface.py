@@ -1,6 +1,7 @@
 """What a source of content is: the interface that every scheme implements.
 
-Names and meaning as in Dragonfly's ``source.ResourceClient``, made asynchronous.
+Names and meaning as in Dragonfly's ``source.ResourceClient``. A plugin's methods may be plain functions,
+which then run in worker threads, or async ones; what is built in is async (:class:`AsyncResourceClient`).
 
 Errors of a source::
 
@@ -12,10 +13,10 @@ Errors of a source::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from shared.errors import SourceError
 from shared.task.identity import redact_url
@@ -83,6 +84,31 @@ class ContentRange:
         return self.last - self.first + 1
 
 
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """One thing directly below a folder: ``url`` reads (a file) or lists (a folder) it.
+
+    ``size`` is in bytes, -1 when unknown. ``version`` is whatever tells one version of the file from
+    another (an ETag, a time of change), "" when the source gives nothing.
+    """
+
+    url: str
+    is_folder: bool = False
+    size: int = -1
+    version: str = ""
+
+
+class ReadableFile(Protocol):
+    """An open binary file, as ``open(path, "rb")`` or an HTTP library gives it."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes; b"" at the end."""
+
+
+Body = bytes | Iterable[bytes] | ReadableFile | AsyncIterable[bytes]
+"""What the bytes of an answer may come from; what is not async is read in a worker thread."""
+
+
 async def _nothing() -> None:
     return None
 
@@ -90,13 +116,15 @@ async def _nothing() -> None:
 class SourceResponse:
     """An answer that is being read; close it, or use it as an async context manager.
 
-    ``status`` 200 is the whole content, 206 the part ``range``. ``content_length`` is -1 when unknown.
-    ``decoded``: the bytes given are not those on the wire, but what a content coding stood for.
+    ``status`` 200 is the whole content, 206 the part ``range``. ``content_length`` (of this answer) is -1
+    when unknown. ``decoded``: the bytes given are not those on the wire, but what a content coding stood
+    for. ``digest`` ("sha256:HEX") is that of the whole content where the source vouches for one: nobody
+    is given content that does not have it. ``url`` is where the answer came from.
     """
 
     def __init__(
         self,
-        body: AsyncIterable[bytes] | bytes | None = None,
+        body: Body | None = None,
         *,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
@@ -105,10 +133,12 @@ class SourceResponse:
         etag: str = "",
         last_modified: str = "",
         content_type: str = "",
+        digest: str = "",
         url: str = "",
         decoded: bool = False,
         close: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
+        self.body: Body = b"" if body is None else body
         self.status = status
         self.headers = dict(headers or {})
         self.content_length = content_length
@@ -118,11 +148,10 @@ class SourceResponse:
         self.etag = etag
         self.last_modified = last_modified
         self.content_type = content_type
+        self.digest = digest
         self.url = url
         self.decoded = decoded
-        self._body: AsyncIterator[bytes] = (
-            _Once(body or b"") if body is None or isinstance(body, bytes) else aiter(body)
-        )
+        self._chunks: AsyncIterator[bytes] | None = None
         self._spare = memoryview(b"")
         self._close = close
 
@@ -131,15 +160,24 @@ class SourceResponse:
 
         Raises SourceError; SourceCut when the rest may be had by asking again.
         """
+        if self._chunks is None:
+            self._chunks = self._begin()
         while not self._spare:
             try:
-                self._spare = memoryview(await anext(self._body))
+                self._spare = memoryview(await anext(self._chunks))
             except StopAsyncIteration:
                 return 0
         count = min(len(buffer), len(self._spare))
         buffer[:count] = self._spare[:count]
         self._spare = self._spare[count:]
         return count
+
+    def _begin(self) -> AsyncIterator[bytes]:
+        if isinstance(self.body, bytes):
+            return _Once(self.body)
+        if isinstance(self.body, AsyncIterable):
+            return aiter(self.body)
+        raise TypeError("a body that is not async is read through cdn.sources.plugins only")
 
     async def aclose(self) -> None:
         """Let go of the connection or file behind the answer."""
@@ -172,32 +210,82 @@ class _Once:
 
 
 class ResourceClient(ABC):
-    """Reads the sources of one scheme. Stateless between calls; safe for many tasks at once."""
+    """Reads the sources of one scheme. Stateless between calls; safe for many calls at once.
+
+    Every method may be a plain function (run in a worker thread) or an async one, may raise SourceError
+    to say in words what is wrong, and is given up when it does not end within ``source.plugin_timeout``.
+    """
 
     @abstractmethod
-    async def get_content_length(self, request: SourceRequest) -> int:
-        """The length in bytes, or ``UNKNOWN_SOURCE_FILE_LENGTH``. Raises SourceError."""
+    def get_content_length(self, request: SourceRequest) -> int | Awaitable[int]:
+        """The length in bytes, or ``UNKNOWN_SOURCE_FILE_LENGTH``."""
 
     @abstractmethod
-    async def is_support_range(self, request: SourceRequest) -> bool:
-        """Whether parts of the source can be asked for. Raises SourceError."""
+    def is_support_range(self, request: SourceRequest) -> bool | Awaitable[bool]:
+        """Whether parts of the source can be asked for."""
 
     @abstractmethod
-    async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
+    def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool | Awaitable[bool]:
         """Whether the source is another version than ``info`` tells. An error counts as not expired, so
         that a source in trouble is not asked for everything again."""
 
     @abstractmethod
+    def download(self, request: SourceRequest) -> SourceResponse | Awaitable[SourceResponse]:
+        """Begin to read: 200 with the whole content, or 206 with exactly the part that ``request.range``
+        asks for. Raises RangeNotSatisfiable when the source holds no byte of the range."""
+
+    @abstractmethod
+    def get_last_modified(self, request: SourceRequest) -> int | Awaitable[int]:
+        """Milliseconds since 1970 of the last change, -1 when unknown."""
+
+    def list(
+        self, request: SourceRequest
+    ) -> Sequence[SourceEntry | str] | Awaitable[Sequence[SourceEntry | str]]:
+        """What lies directly below a folder. A plain URL stands for an entry of which no more is known;
+        one that ends with "/" is a folder."""
+        raise unlistable(request.url)
+
+    def is_immutable(self, request: SourceRequest) -> bool:
+        """Whether what the URL names can never change (it holds a digest, say): then it is never asked for
+        again. Decided by the URL alone; must not block."""
+        return False
+
+    def close(self) -> Awaitable[None] | None:
+        """Let go of everything; the last call."""
+        return None
+
+
+class AsyncResourceClient(ResourceClient):
+    """A resource client all of whose methods are async: what the engine works with."""
+
+    @abstractmethod
+    async def get_content_length(self, request: SourceRequest) -> int:
+        """As in :class:`ResourceClient`. Raises SourceError."""
+
+    @abstractmethod
+    async def is_support_range(self, request: SourceRequest) -> bool:
+        """As in :class:`ResourceClient`. Raises SourceError."""
+
+    @abstractmethod
+    async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
+        """As in :class:`ResourceClient`; False instead of an error."""
+
+    @abstractmethod
     async def download(self, request: SourceRequest) -> SourceResponse:
-        """Begin to read; status 200 or 206. Raises SourceError for everything else, RangeNotSatisfiable
-        when the source holds no byte of the range."""
+        """As in :class:`ResourceClient`. Raises SourceError, RangeNotSatisfiable."""
 
     @abstractmethod
     async def get_last_modified(self, request: SourceRequest) -> int:
-        """Milliseconds since 1970 of the last change, -1 when unknown."""
+        """As in :class:`ResourceClient`. Raises SourceError."""
 
-    async def list(self, request: SourceRequest) -> list[str]:
-        """URLs of what lies below a URL, for sources that have folders."""
-        raise SourceError(
-            f"sources such as {redact_url(request.url)} cannot be listed: name one file", fault="request"
-        )
+    async def list(self, request: SourceRequest) -> Sequence[SourceEntry]:
+        """As in :class:`ResourceClient`. Raises SourceError."""
+        raise unlistable(request.url)
+
+    async def close(self) -> None:
+        """As in :class:`ResourceClient`."""
+
+
+def unlistable(url: str) -> SourceError:
+    """The error of sources that have no folders."""
+    return SourceError(f"sources such as {redact_url(url)} cannot be listed: name one file", fault="request")

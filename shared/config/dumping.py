@@ -50,7 +50,7 @@ def _assignment(key: Key, value: Any) -> str:
     if value is None:
         return f"# {key.path[-1]} ="
     if key.unit == "secret" and value:
-        return f'{key.path[-1]} = "***"'
+        return f"{key.path[-1]} = {_toml(_hidden(value))}"
     if key.unit == "size" and value >= 1024:
         return f"{key.path[-1]} = {_toml(write_size(value))}"
     if key.unit == "rate" and value >= 1024:
@@ -58,6 +58,10 @@ def _assignment(key: Key, value: Any) -> str:
     if key.unit == "seconds" and float(shown := f"{value:.9g}") == value and "e" not in shown:
         return f"{key.path[-1]} = {_toml(f'{shown}s')}"
     return f"{key.path[-1]} = {_toml(value)}"
+
+
+def _hidden(value: Any) -> Any:
+    return {name: _hidden(inner) for name, inner in value.items()} if isinstance(value, dict) else "***"
 
 
 def _toml(value: Any) -> str:

@@ -76,10 +76,24 @@ class Key:
         return "_".join(self.path).upper()
 
     @property
+    def is_table(self) -> bool:
+        """Whether the value is a table."""
+        base = _base(self.type)
+        return (typing.get_origin(base) or base) is dict
+
+    @property
+    def nested(self) -> bool:
+        """Whether the value is a table of tables."""
+        base = _base(self.type)
+        return self.is_table and any(typing.get_origin(part) is dict for part in typing.get_args(base))
+
+    @property
     def allowed(self) -> str:
         """What may be written, in words."""
         if self.unit in SHAPES:
             return SHAPES[self.unit]
+        if self.nested:
+            return "tables of name = value (in the environment table.name=value, separated by commas)"
         if self.unit in _UNITS:
             return _UNITS[self.unit][1] + _bounds(self.type).replace(", 0 or more", "")
         base = _base(self.type)
@@ -99,6 +113,8 @@ class Key:
             raise ValueError("true and false are not allowed here")
         if isinstance(value, Path):
             value = str(value)
+        if isinstance(value, dict):
+            value = _as_text(value)
         return msgspec.convert(value, self.type, dec_hook=_decode)
 
     def _read(self, text: str, kind: Any) -> object:
@@ -117,7 +133,10 @@ class Key:
             return [part.strip() for part in text.split(",") if part.strip()]
         if kind is dict:
             pairs = (part.partition("=") for part in text.split(",") if part.strip())
-            return {name.strip(): value.strip() for name, _, value in pairs}
+            table: dict[str, Any] = {}
+            for name, _, value in pairs:
+                put(table, name.strip().split(".") if self.nested else [name.strip()], value.strip())
+            return table
         return text
 
 
@@ -133,6 +152,30 @@ def keys_of(root: type[msgspec.Struct], above: tuple[str, ...] = ()) -> Iterator
         description = next((m.description for m in reversed(metas) if m.description), "")
         unit = next((m.extra["unit"] for m in metas if m.extra and "unit" in m.extra), "")
         yield Key(path, _merged(field.type, metas), description, unit)
+
+
+def put(table: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value in tables within tables. Raises ValueError when something else is in the way."""
+    *above, name = path
+    for part in above:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{part} is a value and not a table")
+    table[name] = value
+
+
+def _as_text(table: dict[str, Any]) -> dict[str, Any]:
+    """Tables hold text: numbers and truth values may be written without quotes."""
+    return {
+        name: _as_text(value)
+        if isinstance(value, dict)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+        if isinstance(value, (int, float))
+        else value
+        for name, value in table.items()
+    }
 
 
 def _metas(annotation: Any) -> list[msgspec.Meta]:

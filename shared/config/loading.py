@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shared.config.fields import SHAPES, Key, keys_of
+from shared.config.fields import SHAPES, Key, keys_of, put
 from shared.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "DRAGONET_"
@@ -78,10 +79,26 @@ def load(
     for name, raw in (flags or {}).items():
         if raw is None:
             continue
-        if name not in keys:
+        key, raw = _table_entry(name, raw, keys, values)
+        if key is None:
             raise ConfigError(f"unknown setting {name!r}: {_nearest(name, keys)}")
-        take(keys[name], raw, (flag_names or {}).get(name, f"--set {name}"))
+        take(key, raw, (flag_names or {}).get(name, f"--set {name}"))
     return Loaded(_build(root, values), origins, file)
+
+
+def _table_entry(
+    name: str, raw: object, keys: Mapping[str, Key], values: Mapping[str, Any]
+) -> tuple[Key | None, object]:
+    """The key that a flag sets; for an entry of a table (``source.options.s3.region``), the table with it."""
+    if name in keys:
+        return keys[name], raw
+    for key in keys.values():
+        entry = name.removeprefix(f"{key.name}.").split(".")
+        if name.startswith(f"{key.name}.") and key.is_table and len(entry) == (2 if key.nested else 1):
+            table = copy.deepcopy(values.get(key.name, {}))
+            put(table, entry, raw)
+            return key, table
+    return None, raw
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ NEUTRAL_HEADERS = frozenset({"user-agent", "referer", "cache-control", "pragma",
 """Request headers that say nothing about who may see the content; all others give the task a scope."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_DNS_SCHEMES = frozenset({"http", "https", "webhdfs", "hdfs", "oci", "file"})
+"""Schemes whose authority is the name of a machine, so that its case does not matter."""
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _SECRET_NAMES = re.compile(
     r"(?i)signature|token|secret|password|passwd|credential|api[-_]?key|^sig$|^auth|accesskey"
@@ -34,7 +36,10 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``url`` is normal (see :func:`normalize_url`) and complete, so that a seeder can read it; show it
     to people only through :func:`redact_url`. ``range`` is "first-last" in bytes of the source, both
-    inclusive, or "". ``headers`` are the neutral ones, lower-case.
+    inclusive, or "". ``headers`` are the neutral ones, lower-case. ``tree`` is "" for a file; for all that
+    lies below a folder it tells what is taken (see ``cdn.tree``). ``generation`` tells the content that a
+    source has now from what it had before it changed: "" for the first one that the cluster saw, later
+    ones are greater as text.
     """
 
     url: str
@@ -44,18 +49,30 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     scope: str = ""
     filtered: tuple[str, ...] = ()
     headers: dict[str, str] = {}
+    tree: str = ""
+    generation: str = ""
 
     @property
     def task_id(self) -> str:
         """SHA-256 over the length-prefixed identity fields, 64 hex digits."""
+        return self._hash(self.generation)
+
+    @property
+    def logical_id(self) -> str:
+        """The id that all generations of the content have in common: the task id of the first one."""
+        return self._hash("")
+
+    @property
+    def scheme(self) -> str:
+        """The URL's scheme, in lower case."""
+        return self.url.partition(":")[0].lower()
+
+    def _hash(self, generation: str) -> str:
+        fields = [filter_query(self.url, self.filtered), self.tag, self.application, self.range, self.scope]
+        if self.tree or generation:
+            fields += [self.tree, generation]
         hasher = hashlib.sha256()
-        for field in (
-            filter_query(self.url, self.filtered),
-            self.tag,
-            self.application,
-            self.range,
-            self.scope,
-        ):
+        for field in fields:
             data = field.encode()
             hasher.update(len(data).to_bytes(8, "big") + data)
         return hasher.hexdigest()
@@ -77,6 +94,7 @@ def make_spec(
     application: str = "",
     byte_range: str = "",
     filtered: Iterable[str] = (),
+    tree: str = "",
 ) -> tuple[TaskSpec, dict[str, str]]:
     """A caller's request as (spec, private headers with lower-case names).
 
@@ -104,6 +122,7 @@ def make_spec(
         scope=scope_of(url, private),
         filtered=tuple(sorted({name for name in filtered if name})),
         headers=neutral,
+        tree=tree,
     )
     return spec, private
 
@@ -147,8 +166,11 @@ def normalize_url(url: str) -> tuple[str, str]:
         raise InvalidRequest(
             f"{redact_url(url)!r} has no scheme: write it as https://host/path or file:///path"
         )
-    if not host and scheme != "file":
+    if not host and scheme in _DEFAULT_PORTS:
         raise InvalidRequest(f"{redact_url(url)!r} has no host: write it as {scheme}://host/path")
+    if scheme not in _DNS_SCHEMES:
+        # what stands there is a bucket, an owner or whatever else the scheme says: its case may matter
+        host = _as_written(parts.netloc) or host
     try:
         host = host.encode("ascii").decode() if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
@@ -162,6 +184,14 @@ def normalize_url(url: str) -> tuple[str, str]:
         credentials = "Basic " + base64.b64encode(userinfo.encode()).decode()
     path = quote(parts.path, safe=_URL_SAFE) or ("/" if scheme in _DEFAULT_PORTS else "")
     return urlunsplit((scheme, netloc, path, quote(parts.query, safe=_URL_SAFE), "")), credentials
+
+
+def _as_written(netloc: str) -> str:
+    """The host of an authority as it was written, without user, port and brackets."""
+    host = netloc.rpartition("@")[2]
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
 
 
 def parse_range(text: str) -> str:

@@ -431,10 +431,18 @@ async def test_unknown_and_forbidden_schemes(tmp_path: Path) -> None:
     async with reading() as (reader, _):
         assert reader.supports("http")
         assert not reader.supports("file")
-        with pytest.raises(SourceError, match="ftp may not be read"):
+        with pytest.raises(SourceError, match="cannot read ftp"):
             await reader.read(job("ftp://host/x"), MemorySink())
         with pytest.raises(SourceError, match="cannot read file"):
             await reader.read(job(f"file://{tmp_path}/x"), MemorySink())
+
+
+async def test_schemes_that_are_not_allowed() -> None:
+    async with reading(schemes=("http",)) as (reader, _):
+        assert reader.schemes() == ("http",)
+        assert not reader.supports("https")
+        with pytest.raises(SourceError, match="https may not be read"):
+            await reader.read(job("https://host/x"), MemorySink())
 
 
 async def test_a_file(tmp_path: Path) -> None:

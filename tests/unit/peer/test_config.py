@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from peer import config as config_module
-from peer.config import default_data_dir, default_file, default_socket, load_config, local_url
+from peer.config import default_file, default_socket, load_config, local_url
+from shared.config.places import default_data_dir
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from cdn.sources.file import FileSource
 from cdn.sources.http import HttpSource, hop_headers, next_hop, parse_content_range, parse_retry_after
 from cdn.sources.interface import (
     UNKNOWN_SOURCE_FILE_LENGTH,
+    AsyncResourceClient,
     ExpireInfo,
     RangeNotSatisfiable,
-    ResourceClient,
     SourceCut,
     SourceRequest,
     SourceResponse,
@@ -32,7 +32,7 @@ CONTENT = random_bytes(300_000)
 CHANGED = 1_700_000_000
 
 
-class MemorySource(ResourceClient):
+class MemorySource(AsyncResourceClient):
     """The smallest client that is one."""
 
     def __init__(self, contents: dict[str, bytes]) -> None:
@@ -64,12 +64,12 @@ class MemorySource(ResourceClient):
 
 
 @asynccontextmanager
-async def memory(tmp_path: Path) -> AsyncIterator[tuple[ResourceClient, str]]:
+async def memory(tmp_path: Path) -> AsyncIterator[tuple[AsyncResourceClient, str]]:
     yield MemorySource({"memory://a": CONTENT}), "memory://a"
 
 
 @asynccontextmanager
-async def files(tmp_path: Path) -> AsyncIterator[tuple[ResourceClient, str]]:
+async def files(tmp_path: Path) -> AsyncIterator[tuple[AsyncResourceClient, str]]:
     path = tmp_path / "ä file"
     path.write_bytes(CONTENT)
     os.utime(path, (CHANGED, CHANGED))
@@ -77,7 +77,7 @@ async def files(tmp_path: Path) -> AsyncIterator[tuple[ResourceClient, str]]:
 
 
 @asynccontextmanager
-async def http(tmp_path: Path) -> AsyncIterator[tuple[ResourceClient, str]]:
+async def http(tmp_path: Path) -> AsyncIterator[tuple[AsyncResourceClient, str]]:
     async with serving() as origin, HttpClient() as client:
         origin.behaviours["/a"] = Behaviour(CONTENT, last_modified=formatdate(CHANGED, usegmt=True))
         yield HttpSource(client, SourcePolicy(["http"])), origin.url("/a")
@@ -252,15 +252,15 @@ def test_retry_after() -> None:
         assert parse_retry_after(wrong, 0) is None
 
 
-def test_registry() -> None:
+async def test_registry() -> None:
     registry, one = SourceRegistry(), MemorySource({})
     registry.register("D7YFS", one)
     registry.register("d7yfs", one)
-    assert registry.get("d7yFS") is one
+    assert await registry.get("d7yFS") is one
     assert "d7yfs" in registry
     assert registry.schemes() == ["d7yfs"]
     with pytest.raises(ConfigError, match="two sources"):
         registry.register("d7yfs", MemorySource({}))
     with pytest.raises(SourceError, match="cannot read other") as caught:
-        registry.get("other")
+        await registry.get("other")
     assert caught.value.fault == "reader"

@@ -1,0 +1,90 @@
+"""The schemes that are built in, and how the client of each is made. Modules load with their scheme."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cdn.sources.context import SourceContext
+from cdn.sources.interface import AsyncResourceClient
+from shared.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A module with ``open_source(context) -> AsyncResourceClient``, what it needs, and whose environment
+    variables hold its credentials (by name of the credential)."""
+
+    module: str
+    requires: str = ""
+    extra: str = ""
+    environment: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether what it needs is installed."""
+        return not self.requires or importlib.util.find_spec(self.requires) is not None
+
+    def open(self, context: SourceContext) -> AsyncResourceClient:
+        """Make the client. Raises SourceError when something is not installed, ConfigError for options."""
+        if not self.available:
+            raise SourceError(
+                f"{context.scheme}:// needs the package {self.requires}: install dragonet[{self.extra}]",
+                fault="reader",
+            )
+        client = importlib.import_module(self.module).open_source(context)
+        assert isinstance(client, AsyncResourceClient)
+        return client
+
+
+_AWS = {
+    "access_key_id": ("AWS_ACCESS_KEY_ID",),
+    "secret_access_key": ("AWS_SECRET_ACCESS_KEY",),
+    "session_token": ("AWS_SESSION_TOKEN",),
+}
+_AZURE = {
+    "account_name": ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"),
+    "account_key": ("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"),
+    "sas_token": ("AZURE_STORAGE_SAS_TOKEN",),
+}
+_OSS = {
+    "access_key_id": ("OSS_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
+    "secret_access_key": ("OSS_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
+    "session_token": ("OSS_SESSION_TOKEN", "ALIBABA_CLOUD_SECURITY_TOKEN"),
+}
+
+
+def _objectstore(environment: Mapping[str, tuple[str, ...]]) -> Builtin:
+    return Builtin("cdn.sources.objectstore", "obstore", "objectstore", environment)
+
+
+BUILTIN: Mapping[str, Builtin] = {
+    "s3": _objectstore(_AWS),
+    "gs": _objectstore({"service_account_key": ("GOOGLE_SERVICE_ACCOUNT_KEY",)}),
+    "az": _objectstore(_AZURE),
+    "oss": _objectstore(_OSS),
+    "hdfs": Builtin(
+        "cdn.sources.webhdfs",
+        environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
+    ),
+    "webhdfs": Builtin(
+        "cdn.sources.webhdfs",
+        environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
+    ),
+    "hf": Builtin("cdn.sources.huggingface", environment={"token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}),
+    "oci": Builtin("cdn.sources.oci"),
+}
+"""Besides http, https and file, which need nothing."""
+
+
+def environment_credentials(scheme: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The credentials for a scheme that an environment holds, by name."""
+    builtin = BUILTIN.get(scheme.lower())
+    found: dict[str, str] = {}
+    for name, variables in ((builtin.environment if builtin else None) or {}).items():
+        value = next((environ[v] for v in variables if environ.get(v)), "")
+        if value:
+            found[name] = value
+    return found
