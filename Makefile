@@ -3,11 +3,13 @@
 
 PY := .venv/bin/python
 ARGS ?=
+PROGRAMS := nginx docker-registry
 
 .PHONY: help deps test check demo bench lab
 
 help:
-	@echo "make deps    create .venv with everything in the versions of constraints.txt"
+	@echo "make deps    create .venv with everything in the versions of constraints.txt; as root also install"
+	@echo "             the programs that tests run against"
 	@echo "make test    unit and integration tests (ARGS='-k name' for some of them)"
 	@echo "make check   ruff, mypy, import-linter: all that CI looks at"
 	@echo "make demo    origin, scheduler, seeder and four peers as processes; 256 MiB to all at once"
@@ -15,6 +17,7 @@ help:
 	@echo "make lab     tests in network namespaces (as root)"
 
 deps: .venv/installed
+	@.ci/tools --try $(PROGRAMS)
 
 .venv/installed: pyproject.toml constraints.txt .ci/environment
 	@.ci/environment
@@ -32,7 +35,7 @@ demo: deps
 	$(PY) deploy/demo.py $(ARGS)
 
 bench: deps
-	@.ci/tools nginx curl aria2c wrk
+	@.ci/tools nginx curl aria2c wrk wget
 	$(PY) -m tests.bench.run $(or $(ARGS),--write docs/benchmarks.md)
 
 lab: deps

@@ -25,10 +25,12 @@ from shared.task.pieces import PieceLayout
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _TASK = re.compile(r"[0-9a-f]{64}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,63}")
 _PLAIN = re.compile(r"[^\x00-\x20\x7f]{1,255}")
 LONGEST_PIECE = 1 << 30
 MAX_WORDS = 2000
 MAX_TEXT = 1024
+MAX_SCHEMES = 256
 MAX_SLOTS = 100_000
 
 
@@ -46,6 +48,8 @@ def check_lease(lease: HostLease, name: str) -> None:
         raise InvalidRequest("the lease's location is longer than 255 characters")
     if not 1 <= lease.upload_slots <= MAX_SLOTS or lease.uploads < 0:
         raise InvalidRequest(f"the lease's upload slots must be 1 to {MAX_SLOTS}, its uploads not negative")
+    if len(lease.schemes) > MAX_SCHEMES or not all(_SCHEME.fullmatch(name) for name in lease.schemes):
+        raise InvalidRequest(f"the lease's schemes must be at most {MAX_SCHEMES} names of URL schemes")
 
 
 def check_report(report: Report) -> None:

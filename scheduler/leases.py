@@ -36,6 +36,10 @@ class Host:
         """Whether it may get new children."""
         return self.live and not self.lease.draining
 
+    def reads(self, scheme: str) -> bool:
+        """Whether the host can read origins of a scheme; one that tells no schemes is believed to."""
+        return not self.lease.schemes or scheme in self.lease.schemes
+
     @property
     def reachable(self) -> bool:
         """Whether it may be told to read an origin: it is serving, and it hears us."""

@@ -92,9 +92,25 @@ def _despair(cluster: Cluster, task: Task, need: Need, now: float) -> float:
     elif now < patience:
         return patience
     else:
-        words = f"no host may read the origin of {url}: start a seeder, or allow the peer to read it"
-        refuse_all(cluster, task, need.children, Failure(words, fault="reader"), now)
+        refuse_all(cluster, task, need.children, Failure(_no_reader(cluster, task), fault="reader"), now)
     return inf
+
+
+def _no_reader(cluster: Cluster, task: Task) -> str:
+    """Why nobody reads the origin, in words."""
+    url, scheme = redact_url(task.spec.url), task.spec.scheme
+    known = {name for host in cluster.leases.hosts() for name in host.lease.schemes}
+    if known and scheme not in known:
+        return (
+            f"no host in the cluster reads {scheme}:// (they read: {', '.join(sorted(known))}): install a "
+            "plugin for it on a seeder (`dragonet plugin` shows where plugins are looked for)"
+        )
+    if task.spec.scope:
+        return (
+            f"{url} was asked for with credentials, so only a host that was given them may read it, and "
+            f"none of those reads {scheme}://: allow it there (source.schemes), or install the plugin there"
+        )
+    return f"no host may read the origin of {url}: start a seeder, or allow the peer to read it"
 
 
 def fail(cluster: Cluster, task: Task, failure: Failure, now: float) -> None:
@@ -225,6 +241,8 @@ def _applicants(
         if host is None or not host.reachable or name in busy or task.accusations.banned(name, now):
             continue
         if name in unreachable and name not in task.waiting:
+            continue
+        if name not in task.waiting and not host.reads(task.spec.scheme):
             continue
         if task.tried.get(name) == host.lease.instance:
             continue

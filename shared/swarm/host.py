@@ -73,6 +73,7 @@ class Host:
     ) -> None:
         self.identity = identity
         self.store = store
+        self.origin = origin
         self.metrics = metrics
         self.link: SchedulerLink | None = None
         self.draining = False
@@ -156,6 +157,7 @@ class Host:
             uploads=self._slots.used,
             draining=self.draining,
             resuming=self.link is not None and bool(self.link.scheduler),
+            schemes=self.origin.schemes(),
         )
 
     async def tell_anew(self, full: bool) -> None:

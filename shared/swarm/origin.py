@@ -67,3 +67,6 @@ class Origin(Protocol):
 
     def supports(self, scheme: str) -> bool:
         """Whether this host can read URLs of the scheme."""
+
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes whose URLs this host can read. Cheap: asked at every renewal of the lease."""

@@ -120,7 +120,7 @@ class Sessions:
 
     def _start(self, task: HostTask, cluster_only: bool) -> Session:
         task.failure = None
-        may_read = self._origin.supports(task.spec.url.partition(":")[0])
+        may_read = self._origin.supports(task.spec.scheme)
         download = Download(task, self._host.engine)
         session = Session(task, download, cluster_only=cluster_only, may_read=may_read)
         self._sessions[task.id] = session

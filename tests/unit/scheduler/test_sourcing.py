@@ -62,7 +62,38 @@ def test_private_content_is_read_only_by_who_asked_for_it() -> None:
     d.wait(4)
     failure = d.failure("a")
     assert failure is not None
-    assert "no host may read" in failure.words
+    assert "only a host that was given them may read it" in failure.words
+
+
+def test_only_hosts_that_read_the_scheme_are_told_to() -> None:
+    d = Driver()
+    d.join("seeder1", schemes=("http", "file"))
+    d.join("seeder2", schemes=("https",))
+    d.join("a", schemes=("http",))
+    d.want("a", may_read=False)
+    assert d.readers() == ["seeder2"]
+
+
+def test_a_scheme_that_nobody_reads_is_told_with_those_that_somebody_does() -> None:
+    d = Driver()
+    d.join("seeder", schemes=("http", "file"))
+    d.join("a", schemes=("http",))
+    d.want("a", may_read=False)
+    d.wait(4)
+    failure = d.failure("a")
+    assert failure is not None
+    assert "no host in the cluster reads https:// (they read: file, http): install a plugin" in failure.words
+
+
+def test_private_content_of_a_scheme_that_the_asker_does_not_read() -> None:
+    d = Driver()
+    d.join("seeder", schemes=("https",))
+    d.join("a", schemes=("http",))
+    d.want("a", spec=PRIVATE, may_read=False)
+    d.wait(4)
+    failure = d.failure("a")
+    assert failure is not None
+    assert "none of those reads https://" in failure.words
 
 
 def test_everyone_hears_what_the_reader_found() -> None:

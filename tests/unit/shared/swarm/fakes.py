@@ -370,6 +370,9 @@ class FakeOrigin:
     def supports(self, scheme: str) -> bool:
         return scheme == "https"
 
+    def schemes(self) -> tuple[str, ...]:
+        return ("https",)
+
     async def read(self, job: OriginJob, sink: OriginSink) -> None:
         self.jobs.append(job)
         self.running += 1
