@@ -114,6 +114,9 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 200
 
     def __post_init__(self) -> None:
+        for scheme in (*self.options, *self.revalidate):
+            if scheme != scheme.lower():
+                raise ValueError(f"{scheme!r} is not written in lower case: write {scheme.lower()!r}")
         for scheme in self.revalidate:
             self.revalidate_after(scheme)
 
@@ -129,3 +132,6 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True):
             return parse_duration(text)
         except ValueError as error:
             raise ValueError(f"revalidate of {scheme}: {error} (or never)") from None
+
+    def __repr__(self) -> str:
+        return f"<SourceConfig with options of {', '.join(self.options) or 'no source'}>"

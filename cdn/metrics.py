@@ -8,6 +8,8 @@ from shared.errors import SourceError
 
 ERROR_CLASSES = ("3xx", "4xx", "5xx", "unreachable", "invalid", "refused")
 """Labels of ``dragonet_origin_errors_total``."""
+CHECK_RESULTS = ("valid", "expired", "error")
+"""Labels of ``dragonet_origin_checks_total``."""
 
 
 class OriginMetrics:
@@ -28,6 +30,15 @@ class OriginMetrics:
         )
         for label in ERROR_CLASSES:
             self.errors.labels(label)
+        self.checks = Counter(
+            "dragonet_origin_checks_total",
+            "Times that an origin was asked whether its content has changed: valid (it has not), expired, "
+            "error (that could not be found out, and counts as valid).",
+            ["result"],
+            registry=registry,
+        )
+        for label in CHECK_RESULTS:
+            self.checks.labels(label)
         self.seconds = Histogram(
             "dragonet_origin_seconds",
             "Seconds from the begin to the end of a read, whatever its result.",

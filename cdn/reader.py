@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Self
 
+import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
@@ -15,15 +16,21 @@ from cdn.config import SourceConfig
 from cdn.metrics import OriginMetrics
 from cdn.policy import SourcePolicy
 from cdn.reading.session import SourceSession
-from cdn.sources.builtin import BUILTIN, Builtin
+from cdn.sources.builtin import BUILTIN, Builtin, needs
 from cdn.sources.context import SourceContext
 from cdn.sources.file import FileSource
 from cdn.sources.http import HttpSource
-from cdn.sources.interface import AsyncResourceClient
+from cdn.sources.interface import AsyncResourceClient, ExpireInfo, SourceRequest
 from cdn.sources.registry import Finder, SourceRegistry
-from shared.errors import ConfigError, SourceError
+from cdn.tree.source import TreeSource
+from shared.errors import ConfigError, DragonetError, SourceError
 from shared.http.client import HttpClient
+from shared.nursery import open_nursery
+from shared.protocol import TaskMeta
 from shared.swarm.origin import OriginJob, OriginSink
+from shared.task.identity import TaskSpec, redact_url
+
+log = structlog.get_logger()
 
 
 class SourceReader:
@@ -72,11 +79,15 @@ class SourceReader:
             registry.register("https", source)
             if config.file_roots:
                 registry.register("file", FileSource(config.file_roots))
+            else:
+                registry.lack("file", needs("file", file_roots=False))
             for scheme, builtin in BUILTIN.items():
                 options = config.options.get(scheme, {})
                 context = SourceContext(scheme, client, policy, config, options, environ or {})
                 if builtin.available:
                     registry.offer(scheme, partial(_open_builtin, builtin, context))
+                else:
+                    registry.lack(scheme, needs(scheme, file_roots=False))
             try:
                 yield cls(registry, policy, config, OriginMetrics(collector))
             finally:
@@ -100,12 +111,42 @@ class SourceReader:
         try:
             self._policy.check_url(job.spec.url)
             client = await self.registry.get(job.spec.scheme)
-            await SourceSession(client, job, sink, self._config, self._metrics).run()
+            async with open_nursery() as nursery:
+                if job.spec.tree:
+                    # a listing brings no byte of the content, but the read is alive
+                    client = TreeSource(
+                        client, job.spec.tree, self._config, nursery, partial(sink.received, 1)
+                    )
+                await SourceSession(client, job, sink, self._config, self._metrics).run()
+                nursery.cancel_scope.cancel()
         except SourceError as error:
             self._metrics.failed(error)
             raise
         finally:
             self._metrics.seconds.observe(time.monotonic() - begun)
+
+    async def is_expired(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
+        """Whether the source has other content now; see ``Origin.is_expired``. False within
+        ``source.header_timeout`` seconds when that cannot be found out."""
+        try:
+            with trio.fail_after(self._config.header_timeout):
+                expired = await self._asked(spec, private_headers, meta)
+        except (DragonetError, trio.TooSlowError) as error:
+            log.info("a source cannot be checked", url=redact_url(spec.url), cause=str(error) or "no answer")
+            self._metrics.checks.labels("error").inc()
+            return False
+        self._metrics.checks.labels("expired" if expired else "valid").inc()
+        return expired
+
+    async def _asked(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
+        self._policy.check_url(spec.url)
+        client = await self.registry.get(spec.scheme)
+        if spec.tree:
+            client = TreeSource(client, spec.tree, self._config)
+        request = SourceRequest(spec.url, {**spec.headers, **private_headers})
+        if client.is_immutable(request):
+            return False
+        return await client.is_expired(request, ExpireInfo(meta.last_modified, meta.etag))
 
     def __repr__(self) -> str:
         return f"<SourceReader of {self.registry!r}>"

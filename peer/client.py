@@ -25,7 +25,9 @@ from peer.orders import (
     TaskQuery,
     TaskView,
 )
-from shared.errors import DragonetError, SourceError, TaskNotFound, Unavailable
+from peer.refusals import as_error, refused
+from shared.errors import Unavailable
+from shared.plugins import PluginRecord
 
 MAX_ANSWER = 64 * 1024 * 1024
 ANSWER_TIMEOUT = 30.0
@@ -51,9 +53,14 @@ class LocalClient:
         body = await self._call("POST", "/v1/tasks/find", msgspec.json.encode(query))
         return msgspec.json.decode(body, type=TaskView)
 
-    async def remove(self, task_id: str) -> None:
-        """Remove a task's content from this machine. Raises TaskNotFound."""
-        await self._call("DELETE", f"/v1/tasks/{task_id}")
+    async def remove(self, query: TaskQuery) -> list[TaskView]:
+        """Remove what this machine holds of a request, or of a task id given as its URL. Raises TaskNotFound."""
+        body = await self._call("POST", "/v1/tasks/remove", msgspec.json.encode(query))
+        return msgspec.json.decode(body, type=list[TaskView])
+
+    async def plugins(self) -> list[PluginRecord]:
+        """The plugins of the daemon, each with its state."""
+        return msgspec.json.decode(await self._call("GET", "/v1/plugins"), type=list[PluginRecord])
 
     async def download(
         self, order: DownloadOrder, output: int | None, on_progress: Callable[[DownloadProgress], None]
@@ -73,7 +80,7 @@ class LocalClient:
                         if isinstance(event, DownloadDone):
                             return event
                         if isinstance(event, DownloadFailed):
-                            raise _as_error(event)
+                            raise as_error(event)
                         on_progress(event)
         raise Unavailable(
             "the daemon ended in mid-download: start it again and repeat the command; "
@@ -144,7 +151,7 @@ async def _exchange(
     except h11.RemoteProtocolError as error:
         raise Unavailable(f"the daemon hung up in mid-answer: {error}") from None
     if not 200 <= status < 300:
-        raise _refused(status, refusal)
+        raise refused(status, refusal)
 
 
 MAX_REFUSAL = 64 * 1024
@@ -158,32 +165,3 @@ async def _send(stream: trio.SocketStream, data: bytes, descriptor: int | None) 
     sent = await stream.socket.sendmsg([data], ancillary)
     if sent < len(data):
         await stream.send_all(data[sent:])
-
-
-class _Words(msgspec.Struct):
-    message: str
-    status: int
-
-
-class _Refusal(msgspec.Struct):
-    error: _Words
-
-
-def _refused(status: int, body: bytes) -> DragonetError:
-    try:
-        message = msgspec.json.decode(body, type=_Refusal).error.message
-    except msgspec.MsgspecError:
-        message = f"the daemon answered {status}"
-    return _error(message, status)
-
-
-def _as_error(event: DownloadFailed) -> DragonetError:
-    if event.origin_status is not None:
-        return SourceError(event.message, origin_status=event.origin_status)
-    return _error(event.message, event.status)
-
-
-def _error(message: str, status: int) -> DragonetError:
-    error = TaskNotFound(message) if status == 404 else DragonetError(message)
-    error.status = status
-    return error

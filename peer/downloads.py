@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 
+from cdn.tree.order import TreeOrder, folder_url
 from peer.orders import (
     DownloadDone,
     DownloadEvent,
@@ -18,20 +20,28 @@ from shared.errors import DragonetError, InvalidRequest, SourceError, TaskNotFou
 from shared.store import StoredTask
 from shared.swarm.fetch import FetchOrder, FetchProgress, fetch
 from shared.swarm.host import Host
+from shared.swarm.pouring import Taker
 from shared.task.digest import parse_content_digest
-from shared.task.identity import make_spec, redact_url
+from shared.task.identity import TaskSpec, make_spec, redact_url
 from shared.task.pieces import PieceLayout
 
+_TASK_ID = re.compile(r"[0-9a-fA-F]{64}")
 
-def fetch_order(order: DownloadOrder, output: int | None) -> FetchOrder:
+
+def fetch_order(order: DownloadOrder, output: int | None, taker: Taker | None = None) -> FetchOrder:
     """The order, checked. Raises InvalidRequest."""
+    if order.tree:
+        TreeOrder.parse(order.tree)
+        if order.range or order.digest:
+            raise InvalidRequest("a folder has no range and no digest: ask for a file of it")
     spec, private = make_spec(
-        order.url,
+        folder_url(order.url) if order.tree else order.url,
         headers=order.headers,
         tag=order.tag,
         application=order.application,
         byte_range=order.range,
         filtered=order.filtered,
+        tree=order.tree,
     )
     if order.timeout is not None and order.timeout <= 0:
         raise InvalidRequest("the timeout must be more than 0 seconds")
@@ -46,18 +56,23 @@ def fetch_order(order: DownloadOrder, output: int | None) -> FetchOrder:
         limit=order.limit,
         timeout=order.timeout,
         hash_content=order.hash_content,
+        taker=taker,
     )
 
 
 async def download(
-    host: Host, order: DownloadOrder, output: int | None, on_event: Callable[[DownloadProgress], None]
+    host: Host,
+    order: DownloadOrder,
+    output: int | None,
+    on_event: Callable[[DownloadProgress], None],
+    taker: Taker | None = None,
 ) -> DownloadDone:
-    """Carry an order out. Raises DragonetError."""
+    """Carry an order out. ``taker`` gets the content as it comes. Raises DragonetError."""
 
     def progress(p: FetchProgress) -> None:
         on_event(DownloadProgress(p.length, p.done, p.bytes, p.parents))
 
-    done = await fetch(host, fetch_order(order, output), progress)
+    done = await fetch(host, fetch_order(order, output, taker), progress)
     return DownloadDone(done.task_id, done.length, done.sha256, done.seconds, done.bytes)
 
 
@@ -67,10 +82,44 @@ def failed(error: DragonetError) -> DownloadEvent:
     return DownloadFailed(str(error), error.status, origin_status)
 
 
-def task_id_of(query: TaskQuery) -> str:
-    """The task that a request belongs to. Raises InvalidRequest."""
-    if re.fullmatch(r"[0-9a-fA-F]{64}", query.url):
-        return query.url.lower()
+def find(host: Host, query: TaskQuery) -> TaskView:
+    """What is held of the newest generation of a content, or of a task id given as the URL.
+
+    Raises InvalidRequest, TaskNotFound.
+    """
+    if not _TASK_ID.fullmatch(query.url):
+        newest = host.store.get(host.generations.newest(_spec_of(query)).task_id)
+        if newest is not None:
+            return view(host, newest)
+    return view(host, _found(host, query)[0])
+
+
+async def remove(host: Host, query: TaskQuery) -> list[TaskView]:
+    """Remove all generations of a content, or the task whose id is given as the URL; gives what was held.
+
+    Raises InvalidRequest, TaskNotFound.
+    """
+    removed = []
+    for task in _found(host, query):
+        removed.append(view(host, task))
+        with contextlib.suppress(TaskNotFound):  # it was evicted meanwhile
+            await host.remove(task.task_id)
+    return removed
+
+
+def _found(host: Host, query: TaskQuery) -> list[StoredTask]:
+    """The stored tasks that a request belongs to, the newest generation first; at least one."""
+    if _TASK_ID.fullmatch(query.url):
+        task = host.store.get(query.url.lower())
+        tasks = [] if task is None else [task]
+    else:
+        tasks = host.generations.stored(_spec_of(query))
+    if not tasks:
+        raise _nothing()
+    return tasks
+
+
+def _spec_of(query: TaskQuery) -> TaskSpec:
     spec, _ = make_spec(
         query.url,
         headers=query.headers,
@@ -79,7 +128,7 @@ def task_id_of(query: TaskQuery) -> str:
         byte_range=query.range,
         filtered=query.filtered,
     )
-    return spec.task_id
+    return spec
 
 
 def view(host: Host, task: StoredTask) -> TaskView:
@@ -106,6 +155,7 @@ def view(host: Host, task: StoredTask) -> TaskView:
         sha256=meta.sha256,
         etag=meta.etag,
         last_modified=meta.last_modified,
+        superseded=task.superseded,
     )
 
 
@@ -113,5 +163,9 @@ def view_of(host: Host, task_id: str) -> TaskView:
     """Raises TaskNotFound."""
     task = host.store.get(task_id)
     if task is None:
-        raise TaskNotFound("this machine holds nothing of that content: `dragonet ls` shows what it holds")
+        raise _nothing()
     return view(host, task)
+
+
+def _nothing() -> TaskNotFound:
+    return TaskNotFound("this machine holds nothing of that content: `dragonet ls` shows what it holds")

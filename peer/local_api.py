@@ -1,11 +1,14 @@
-"""The local API on the daemon's unix socket: downloads and what is held. For programs on this machine.
+"""The local API on the daemon's unix socket: downloads, what is held, plugins. For programs on this machine.
 
 =========================  ========================================================
 ``POST /v1/downloads``     DownloadOrder (and a descriptor) -> stream of DownloadEvent
+``POST /v1/trees``         DownloadOrder with a tree -> stream of StreamEvent and content (``tree_api``)
 ``GET /v1/tasks``          list of TaskView
 ``POST /v1/tasks/find``    TaskQuery -> TaskView
+``POST /v1/tasks/remove``  TaskQuery -> list of TaskView: what was removed from this machine
 ``GET /v1/tasks/{task}``   TaskView
 ``DELETE /v1/tasks/{task}``  the content is removed from this machine
+``GET /v1/plugins``        list of plugin records
 =========================  ========================================================
 """
 
@@ -19,11 +22,13 @@ from typing import TypeVar
 import msgspec
 import trio
 
-from peer.downloads import download, failed, fetch_order, task_id_of, view, view_of
+from peer.downloads import download, failed, fetch_order, find, remove, view, view_of
 from peer.orders import DownloadEvent, DownloadOrder, DownloadProgress, TaskQuery
+from peer.tree_api import TreeApi
 from shared.errors import DragonetError, InvalidRequest
 from shared.http.messages import Request, Response
 from shared.http.router import Router
+from shared.plugins import PluginRegistry
 from shared.swarm.host import Host
 
 NDJSON = "application/x-ndjson"
@@ -31,18 +36,22 @@ T = TypeVar("T")
 
 
 class LocalApi:
-    """The routes; everything is carried out by the host."""
+    """The routes; everything is carried out by the host, which has the plugins that ``plugins`` notes."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, plugins: PluginRegistry) -> None:
         self._host = host
+        self._plugins = plugins
 
     def add_routes(self, router: Router) -> None:
         """Mount the local API."""
         router.add("POST", "/v1/downloads", self.download)
+        TreeApi(self._host).add_routes(router)
         router.add("GET", "/v1/tasks", self.tasks)
         router.add("POST", "/v1/tasks/find", self.find)
+        router.add("POST", "/v1/tasks/remove", self.remove_all)
         router.add("GET", "/v1/tasks/{task}", self.task)
         router.add("DELETE", "/v1/tasks/{task}", self.remove)
+        router.add("GET", "/v1/plugins", self.plugins)
 
     async def download(self, request: Request) -> Response:
         """Begin a download; it is cancelled when the caller hangs up."""
@@ -105,17 +114,25 @@ class LocalApi:
         return Response.json([view(self._host, task) for task in stored])
 
     async def find(self, request: Request) -> Response:
-        """The task of a request."""
-        return Response.json(view_of(self._host, task_id_of(_decode(await request.body(), TaskQuery))))
+        """The task of a request: what its source had last."""
+        return Response.json(find(self._host, _decode(await request.body(), TaskQuery)))
 
     async def task(self, request: Request) -> Response:
         """The task of an id."""
         return Response.json(view_of(self._host, request.params["task"]))
 
+    async def remove_all(self, request: Request) -> Response:
+        """Remove what this machine holds of a request: all that its source had at any time."""
+        return Response.json(await remove(self._host, _decode(await request.body(), TaskQuery)))
+
     async def remove(self, request: Request) -> Response:
         """Remove a task's content from this machine."""
         await self._host.remove(request.params["task"])
         return Response(204)
+
+    async def plugins(self, _request: Request) -> Response:
+        """The plugins of this host, each with its state."""
+        return Response.json([record.told() for record in self._plugins.current()])
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

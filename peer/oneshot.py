@@ -16,6 +16,7 @@ import trio
 from prometheus_client import CollectorRegistry
 
 from cdn.reader import SourceReader
+from cdn.sources.plugins.finder import PluginFinder
 from peer.address import advertised_address
 from peer.config import Config
 from peer.downloads import download
@@ -25,6 +26,7 @@ from shared.errors import DragonetError, StoreLocked
 from shared.http.client import HttpClient
 from shared.http.router import Router
 from shared.http.server import HttpServer, bound_address, listen_tcp
+from shared.plugins import PluginRegistry
 from shared.store import Store
 from shared.swarm.host import Host, HostIdentity
 from shared.swarm.link import SchedulerLink
@@ -38,16 +40,19 @@ async def download_once(
     config: Config, order: DownloadOrder, output: int, on_progress: Callable[[DownloadProgress], None]
 ) -> DownloadDone:
     """Carry out one order without a daemon. Raises DragonetError."""
-    async with _host(config) as host:
+    async with host_once(config) as host:
         return await download(host, order, output, on_progress)
 
 
 @asynccontextmanager
-async def _host(config: Config) -> AsyncIterator[Host]:
+async def host_once(config: Config) -> AsyncIterator[Host]:
+    """A host for the time of the context. Raises DragonetError."""
     registry = CollectorRegistry()
     async with AsyncExitStack() as stack:
         store, data_dir = await _open_store(config, stack)
-        reader = await stack.enter_async_context(SourceReader.open(config.source, registry))
+        finder = PluginFinder(config.source, PluginRegistry())
+        # the environment is that of whoever gave the command: none of the host's credentials are in it
+        reader = await stack.enter_async_context(SourceReader.open(config.source, registry, finder=finder))
         client = await stack.enter_async_context(HttpClient())
         joined = await _scheduler_answers(client, config.host.scheduler)
         # towards the scheduler's network only, so that other hosts can reach what is passed on

@@ -3,6 +3,9 @@
 ``POST /v1/downloads`` takes a DownloadOrder; with it may come one file descriptor (SCM_RIGHTS), which
 the daemon writes the content to: it never opens a path that a caller names. The answer is a stream of
 DownloadEvent lines; the last one is DownloadDone or DownloadFailed.
+
+``POST /v1/trees`` takes a DownloadOrder with a ``tree``. Its answer is such a stream, too, with the content
+in it: each DownloadData line is followed by so many bytes of the folder's stream (``cdn.tree.frames``).
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import msgspec
 
 class DownloadOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What to download. ``headers`` go to the origin; ``range`` is "first-last" in bytes, inclusive;
-    ``limit`` is bytes per second (0: none), ``timeout`` seconds (None: none)."""
+    ``limit`` is bytes per second (0: none), ``timeout`` seconds (None: none). ``tree`` tells what is wanted of the
+    folder at ``url`` (``cdn.tree.order``), "" for a file."""
 
     url: str
     headers: dict[str, str] = {}
@@ -25,6 +29,7 @@ class DownloadOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     timeout: float | None = None
     limit: float = 0
     hash_content: bool = False
+    tree: str = ""
 
 
 class DownloadProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
@@ -54,13 +59,25 @@ class DownloadFailed(msgspec.Struct, frozen=True, tag_field="event", tag="failed
     origin_status: int | None = None
 
 
+class DownloadData(msgspec.Struct, frozen=True, tag_field="event", tag="data"):
+    """``length`` bytes of the content follow the line as they are (``POST /v1/trees`` only)."""
+
+    length: int
+
+
+class DownloadAgain(msgspec.Struct, frozen=True, tag_field="event", tag="again"):
+    """The content has changed: what was sent of it so far is void, and it begins anew."""
+
+
 DownloadEvent = DownloadProgress | DownloadDone | DownloadFailed
+StreamEvent = DownloadEvent | DownloadData | DownloadAgain
 
 
 class TaskView(msgspec.Struct, frozen=True):
     """A task as people see it: the URL without secrets, lengths in bytes, times as Unix seconds.
 
-    ``state`` is "complete", "partial" or "downloading"; ``length`` None while unknown.
+    ``state`` is "complete", "partial" or "downloading"; ``length`` None while unknown. ``superseded``: the
+    source has other content now.
     """
 
     task_id: str
@@ -81,6 +98,7 @@ class TaskView(msgspec.Struct, frozen=True):
     sha256: str = ""
     etag: str = ""
     last_modified: str = ""
+    superseded: bool = False
 
 
 class TaskQuery(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,6 +6,7 @@ A seeder and a peer are the same host with another role; the peer has the local 
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,11 +18,13 @@ import structlog
 import trio
 
 from cdn.reader import SourceReader
+from cdn.sources.plugins.finder import PluginFinder
 from peer.address import advertised_address
 from peer.config import Config, local_url
 from peer.local_api import LocalApi
 from shared.errors import ConfigError
 from shared.http.client import HttpClient
+from shared.plugins import PluginRegistry
 from shared.protocol import Role
 from shared.service import Service, run_process
 from shared.store import Store
@@ -55,7 +58,7 @@ async def _seeder(
 ) -> None:
     async with _service("seeder", config) as service:
         address = await service.listen(config.seeder.listen)
-        async with _host(config, service, "seeder", "seeder", address):
+        async with _host(config, service, "seeder", "seeder", address, PluginRegistry()):
             await service.run(stopping, task_status=task_status)
 
 
@@ -96,22 +99,27 @@ async def _serve_peer(
     """A host with the local API and the gateway; as a seeder it also reads origins for others."""
     address = await service.listen(config.peer.listen)
     await service.listen(config.peer.gateway, service.new_router(), name="gateway")
-    async with _host(config, service, role, "peer", address) as host:
+    plugins = PluginRegistry()
+    async with _host(config, service, role, "peer", address, plugins) as host:
         router = service.new_router()
-        LocalApi(host).add_routes(router)
+        LocalApi(host, plugins).add_routes(router)
         await service.listen_unix(config.peer.socket, router)
         await service.run(stopping, task_status=task_status)
 
 
 @asynccontextmanager
 async def _host(
-    config: Config, service: Service, role: Role, folder: str, address: str
+    config: Config, service: Service, role: Role, folder: str, address: str, plugins: PluginRegistry
 ) -> AsyncIterator[Host]:
-    """A running host; it gives up its lease and closes its store at the end of the context."""
+    """A running host, whose plugins are noted in ``plugins``; it gives up its lease and closes its store at
+    the end of the context."""
     data_dir = config.host.data_dir / folder
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(data_dir, config.store))
-        reader = await stack.enter_async_context(SourceReader.open(config.source, service.registry))
+        finder = PluginFinder(config.source, plugins)
+        reader = await stack.enter_async_context(
+            SourceReader.open(config.source, service.registry, environ=os.environ, finder=finder)
+        )
         identity = HostIdentity(
             id=await trio.to_thread.run_sync(host_id, data_dir),
             role=role,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import isfinite
 
 from scheduler.digests import DIGEST_SIZE
 from shared.errors import InvalidRequest
 from shared.protocol import (
+    FreshWanted,
     HostLease,
     PeerHolding,
     PeerRegistered,
@@ -20,6 +22,7 @@ from shared.protocol import (
     TaskMeta,
 )
 from shared.task.bitmap import MAX_PIECES
+from shared.task.generation import is_generation
 from shared.task.identity import MAX_URL_LENGTH
 from shared.task.pieces import PieceLayout
 
@@ -65,6 +68,11 @@ def check_report(report: Report) -> None:
             _check_digests(report.digests)
             if len(report.held) > MAX_PIECES // 8:
                 raise InvalidRequest("the bitmap is longer than any task needs")
+            if not isfinite(report.fresh):
+                raise InvalidRequest("how long content is fresh is told in seconds")
+        case FreshWanted():
+            _check_spec(report)
+            _check_meta(report.meta)
         case SourcePieces():
             _check_digests(report.digests)
         case SourceOpened() | SourceFinished():
@@ -78,10 +86,12 @@ def check_report(report: Report) -> None:
             pass
 
 
-def _check_spec(report: PeerRegistered | PeerHolding) -> None:
+def _check_spec(report: PeerRegistered | PeerHolding | FreshWanted) -> None:
     spec = report.spec
     if len(spec.url) > MAX_URL_LENGTH:
         raise InvalidRequest(f"the URL has {len(spec.url)} characters: at most {MAX_URL_LENGTH} are allowed")
+    if not is_generation(spec.generation):
+        raise InvalidRequest("a generation is 12 hexadecimal digits, or nothing")
     if spec.task_id != report.task:
         raise InvalidRequest("the task id does not belong to the task's URL, tag, application and range")
 
@@ -93,7 +103,9 @@ def _check_meta(meta: TaskMeta) -> None:
         raise InvalidRequest("a length is not negative")
     if meta.length is not None and PieceLayout(meta.length, meta.piece_length).count > MAX_PIECES:
         raise InvalidRequest(f"a task has at most {MAX_PIECES} pieces")
-    texts = (meta.version, meta.etag, meta.last_modified, meta.content_type)
+    if meta.revalidate is not None and not (isfinite(meta.revalidate) and meta.revalidate >= 0):
+        raise InvalidRequest("the age at which content is checked is a number of seconds")
+    texts = (meta.version, meta.etag, meta.last_modified, meta.content_type, meta.digest)
     if not meta.version or any(len(text) > MAX_TEXT for text in texts):
         raise InvalidRequest(f"metadata has a version, and texts of at most {MAX_TEXT} characters")
 

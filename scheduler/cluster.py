@@ -22,6 +22,7 @@ from shared.protocol import (
     TaskDescribed,
     TaskFailed,
 )
+from shared.task.generation import in_generation
 from shared.task.identity import TaskSpec
 
 Decision = tuple[str, Assignment]
@@ -37,16 +38,19 @@ class Tally:
     contradictions: int = 0
     invalid: int = 0
     failures: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
     reports: Counter[str] = field(default_factory=Counter)
 
 
 class Cluster:
-    """Hosts, tasks, and decisions not yet taken out."""
+    """Hosts, tasks, and decisions not yet taken out. ``generations`` are the current ones, by logical id,
+    where they are not the first."""
 
-    def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random) -> None:
+    def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random, wall: float = 0.0) -> None:
         self.config = config
         self.rng = rng
         self.started = now
+        self.generations: dict[str, str] = {}
         self.resumed = False
         self.leases = Leases(ttl=config.lease, stream_grace=config.stream_grace, max_hosts=config.max_hosts)
         self.tasks: dict[str, Task] = {}
@@ -61,6 +65,11 @@ class Cluster:
         self._tasks_of: dict[str, set[str]] = {}
         self._grant_prefix = f"{rng.getrandbits(48):012x}"
         self._grant_number = 0
+        self._ahead = wall - now
+
+    def wall(self, now: float) -> float:
+        """Unix seconds."""
+        return self._ahead + now
 
     # --- decisions -----------------------------------------------------------------------------------
 
@@ -115,6 +124,10 @@ class Cluster:
             self.tasks[task_id] = task
         return task
 
+    def superseded(self, task: Task) -> bool:
+        """Whether the source has other content since: a task of a later generation."""
+        return task.spec.generation < self.generations.get(task.logical, "")
+
     def touch(self, task: Task, *, review: bool = True) -> None:
         """Have conclusions drawn for the task at the end of this event; ``review``: of origin reads too."""
         task.review = task.review or review
@@ -129,9 +142,19 @@ class Cluster:
 
     def peer(self, task: Task, host: str) -> Peer:
         """The host's part in the task, begun if need be."""
+        self.join(task, host)
+        return task.peer(host)
+
+    def join(self, task: Task, host: str) -> None:
+        """The host has to do with the task, even where it is no peer: it asks something, or checks."""
         self._tasks_of.setdefault(host, set()).add(task.id)
         task.members.add(host)
-        return task.peer(host)
+
+    def joined(self, host: str) -> Iterator[Task]:
+        """All tasks that the host ever had to do with."""
+        for task_id in list(self._tasks_of.get(host, ())):
+            if (task := self.tasks.get(task_id)) is not None:
+                yield task
 
     def forget_host(self, host: str) -> None:
         """Nothing is known of the host any more: it is gone, or another process took its name."""
@@ -145,6 +168,9 @@ class Cluster:
             if task_of is None:
                 continue
             task_of.members.discard(host)
+            if task_of.freshness.busy:
+                task_of.freshness.forget(host)
+                self.touch(task_of)
             task_of.accusations.forget(host)
             for child in task_of.waiting.values():
                 child.blocks.pop(host, None)
@@ -158,13 +184,16 @@ class Cluster:
         for host in task.members:
             self._tasks_of.get(host, set()).discard(task.id)
         self.tasks.pop(task.id, None)
+        current = self.generations.get(task.logical)
+        if current is not None and in_generation(task.spec, current).task_id not in self.tasks:
+            del self.generations[task.logical]
         self.deadlines.set(task.id, None)
         self.touched.pop(task.id, None)
         self.unmet.discard(task.id)
 
     def _make_room(self) -> bool:
         for task in self.tasks.values():
-            if not task.waiting and not task.grants:
+            if not (task.waiting or task.grants or task.freshness.busy):
                 self.forget_task(task)
                 return True
         return False

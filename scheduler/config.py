@@ -38,6 +38,12 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
         Seconds,
         Meta(gt=0, description="How long an origin read may make no progress before another host gets it."),
     ] = 15.0
+    check_timeout: Annotated[
+        Seconds,
+        Meta(
+            gt=0, description="How long one host may take to ask an origin whether its content has changed."
+        ),
+    ] = 10.0
     reader_patience: Annotated[
         Seconds, Meta(description="How long a download waits for a host that may read its origin to appear.")
     ] = 3.0

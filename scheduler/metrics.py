@@ -57,6 +57,12 @@ class SchedulerMetrics:
             ("digest_contradictions", "Digests that differ from known ones.", tally.contradictions),
         ):
             yield CounterMetricFamily(f"{PREFIX}_{name}", text, value)
+        checks = CounterMetricFamily(
+            f"{PREFIX}_checks", "Checks of content against its source, by outcome.", labels=["outcome"]
+        )
+        for outcome in ("valid", "expired", "unanswered"):
+            checks.add_metric([outcome], tally.checks[outcome])
+        yield checks
         reports = CounterMetricFamily(f"{PREFIX}_reports", "Reports taken, by type.", labels=["type"])
         for name, count in tally.reports.items():
             reports.add_metric([name], count)

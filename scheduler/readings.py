@@ -12,6 +12,7 @@ import structlog
 from scheduler.cluster import Cluster
 from scheduler.grants import Grant
 from scheduler.knowledge import describe, hold, learn, same_pieces
+from scheduler.revalidation import opened as source_opened
 from scheduler.sourcing import begin, end, fail, give_up_on, share_out, take_back
 from scheduler.tasks import Task
 from shared.protocol import (
@@ -37,8 +38,11 @@ def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> Non
         return
     grant.progress = now
     task.failure = None
+    first = not grant.opened
     if not _open(cluster, task, grant, report.meta, now):
         return
+    if first:
+        source_opened(cluster, task, host, now)
     share_out(cluster, task, grant, now)
     cluster.touch(task)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from scheduler import readings
+from scheduler import readings, revalidation
 from scheduler.blocks import complain
 from scheduler.checks import check_report
 from scheduler.cluster import Cluster
@@ -20,6 +20,7 @@ from scheduler.sourcing import take_back
 from shared.errors import InvalidRequest
 from shared.protocol import (
     Failure,
+    FreshWanted,
     ParentFailed,
     ParentsWanted,
     PeerFinished,
@@ -28,6 +29,7 @@ from shared.protocol import (
     PeerRegistered,
     PiecesHeld,
     Report,
+    SourceChecked,
     SourceFailed,
     SourceFinished,
     SourceOpened,
@@ -35,6 +37,7 @@ from shared.protocol import (
     SourceProgress,
     TaskDescribed,
     TaskFailed,
+    TaskFresh,
     TaskRemoved,
 )
 from shared.task.bitmap import Bitmap
@@ -64,12 +67,15 @@ def _registered(cluster: Cluster, host: str, report: PeerRegistered, now: float)
         words = f"the scheduler follows {len(cluster.tasks)} tasks already: raise scheduler.max_tasks"
         cluster.send(host, TaskFailed(report.task, Failure(words, fault="reader")))
         return
-    peer = cluster.peer(task, host)
-    task.register(host, may_read=report.may_read, cluster_only=report.cluster_only)
-    cluster.describe_to(task, host)
-    cluster.set_parents(peer, None)
-    task.dirty.add(host)
-    cluster.touch(task)
+    revalidation.registered(cluster, task, host, report, now)
+
+
+def _fresh_wanted(cluster: Cluster, host: str, report: FreshWanted, now: float) -> None:
+    task = cluster.task(report.task, report.spec)
+    if task is None:
+        cluster.send(host, TaskFresh(report.task, 0.0))  # what is there is better than nothing
+        return
+    revalidation.asked(cluster, task, host, report, now)
 
 
 def _holding(cluster: Cluster, host: str, report: PeerHolding, now: float) -> None:
@@ -92,6 +98,7 @@ def _holding(cluster: Cluster, host: str, report: PeerHolding, now: float) -> No
     count = task.count
     if count is not None:
         held = Bitmap.full(count) if report.complete else held & Bitmap.full(count)
+    revalidation.holding(cluster, task, host, report, now)
     contradicted = learn(cluster, task, host, report.digests)
     hold(cluster, task, cluster.peer(task, host), held - Bitmap(contradicted))
     cluster.touch(task)
@@ -120,6 +127,9 @@ def _finished(cluster: Cluster, host: str, report: PeerFinished, now: float) -> 
 
 def _left(cluster: Cluster, host: str, report: PeerLeft, now: float) -> None:
     task = cluster.tasks.get(report.task)
+    if task is not None and isinstance(task.freshness.asking.get(host), PeerRegistered):
+        del task.freshness.asking[host]
+        cluster.touch(task)
     peer = task.peers.get(host) if task is not None else None
     if task is None or peer is None:
         return
@@ -170,6 +180,8 @@ def _parents_wanted(cluster: Cluster, host: str, report: ParentsWanted, now: flo
 _HANDLERS: dict[type[Any], Callable[[Cluster, str, Any, float], None]] = {
     PeerRegistered: _registered,
     PeerHolding: _holding,
+    FreshWanted: _fresh_wanted,
+    SourceChecked: revalidation.checked,
     PiecesHeld: _pieces_held,
     PeerFinished: _finished,
     PeerLeft: _left,

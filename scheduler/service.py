@@ -6,6 +6,7 @@ It holds no files: its knowledge is rebuilt from what hosts report. The listener
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 from math import inf
 from time import perf_counter
@@ -55,7 +56,9 @@ class SchedulerService:
     def state(self) -> ClusterState:
         """What is known and decided. Its time begins with the first use, inside trio."""
         if self._state is None:
-            self._state = ClusterState(self.config, now=trio.current_time(), rng=self.rng, name=self.name)
+            self._state = ClusterState(
+                self.config, now=trio.current_time(), rng=self.rng, name=self.name, wall=time.time()
+            )
         return self._state
 
     def routes(self, router: Router) -> None:

@@ -103,7 +103,7 @@ def _no_reader(cluster: Cluster, task: Task) -> str:
     if known and scheme not in known:
         return (
             f"no host in the cluster reads {scheme}:// (they read: {', '.join(sorted(known))}): install a "
-            "plugin for it on a seeder (`dragonet plugin` shows where plugins are looked for)"
+            "plugin for it on a seeder, or what it needs there (`dragonet plugin` there tells)"
         )
     if task.spec.scope:
         return (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from scheduler import revalidation
 from scheduler.cluster import Cluster, Decision, Tally
 from scheduler.config import SchedulerConfig
 from scheduler.parenting import assign
@@ -39,11 +40,18 @@ class ClusterState:
     """All that one scheduler knows and decides."""
 
     def __init__(
-        self, config: SchedulerConfig, *, now: float, rng: random.Random, name: str = "scheduler"
+        self,
+        config: SchedulerConfig,
+        *,
+        now: float,
+        rng: random.Random,
+        name: str = "scheduler",
+        wall: float = 0.0,
     ) -> None:
+        """``wall`` is what ``now`` is in Unix seconds."""
         self.config = config
         self.name = name
-        self.cluster = Cluster(config, now=now, rng=rng)
+        self.cluster = Cluster(config, now=now, rng=rng, wall=wall)
 
     # --- hosts ---------------------------------------------------------------------------------------
 
@@ -104,6 +112,7 @@ class ClusterState:
                 cluster.gained_parent(task, host)
             if task.waiting or task.grants or not task.peers:
                 cluster.touch(task)
+        revalidation.grant_again(cluster, host)
         self._look_for_readers()
         return self._conclude(now)
 
@@ -194,6 +203,7 @@ class ClusterState:
 
     def _conclude_task(self, task: Task, now: float) -> None:
         cluster = self.cluster
+        check_at = revalidation.review(cluster, task, now)
         if task.review:
             task.review = False
             task.review_at = review(cluster, task, now)
@@ -208,13 +218,13 @@ class ClusterState:
             return
         if task.id in cluster.tasks:  # the one looked at last is forgotten last
             cluster.tasks[task.id] = cluster.tasks.pop(task.id)
-        times = [t for t in (task.review_at, assign_at, forget_at) if t is not None]
+        times = [t for t in (check_at, task.review_at, assign_at, forget_at) if t is not None]
         when = max(min(times), now + SHORTEST_WAIT) if times else None
         cluster.deadlines.set(task.id, when)
 
     def _idle(self, task: Task, now: float) -> float | None:
         """When the task may be forgotten; None while somebody holds, wants or reads it."""
-        if task.peers or task.grants:
+        if task.peers or task.grants or task.freshness.busy:
             task.idle_since = None
             return None
         if task.idle_since is None:

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Literal
 
 import msgspec
 
 from scheduler.blocks import MAX_BLOCKS, Accusations, Block
 from scheduler.digests import DigestTable
+from scheduler.freshness import Freshness
 from scheduler.grants import Grant
 from shared.protocol import Failure, Parent, TaskMeta
 from shared.task.bitmap import MAX_PIECES, Bitmap
@@ -75,12 +77,13 @@ class Peer:
 
 
 class Task:
-    """One task. ``members`` are the hosts that ever had a part; what is below it are notes of ``sourcing``
-    and ``parenting``."""
+    """One task. ``logical`` is what all generations of its content have in common, ``members`` are the hosts
+    that ever had a part; what is below them are notes of ``revalidation``, ``sourcing`` and ``parenting``."""
 
     def __init__(self, task_id: str, spec: TaskSpec, *, corrupt_ban: float) -> None:
         self.id = task_id
         self.spec = spec
+        self.logical = spec.logical_id if spec.generation else task_id
         self.meta: TaskMeta | None = None
         self.digests = DigestTable()
         self.peers: dict[str, Peer] = {}
@@ -89,6 +92,7 @@ class Task:
         self.grants: dict[str, Grant] = {}
         self.members: set[str] = set()
         self.accusations = Accusations(corrupt_ban)
+        self.freshness = Freshness()
         # sourcing
         self.tried: dict[str, str] = {}
         self.last_failure: Failure | None = None
@@ -194,14 +198,16 @@ class Task:
     def describe(self, meta: TaskMeta) -> Description:
         """Take over metadata. A new version forgets all holdings and digests (grants are not touched)."""
         before = self.meta
-        if before is not None and before.version == meta.version and not meta.sha256:
-            meta = msgspec.structs.replace(meta, sha256=before.sha256)  # who has not heard does not take back
+        if before is not None and before.version == meta.version:  # who has not heard does not take back
+            sha256, digest = meta.sha256 or before.sha256, meta.digest or before.digest
+            meta = msgspec.structs.replace(meta, sha256=sha256, digest=digest)
         self.meta = meta
         if before is None:
             return "first"
         if before.version == meta.version:
             return "same" if before == meta else "changed"
         self.digests = DigestTable()
+        self.freshness.until = -inf
         for peer in list(self.holders.values()):
             self.hold(peer, Bitmap())
         return "new version"

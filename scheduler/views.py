@@ -49,6 +49,8 @@ def task_view(task: Task) -> dict[str, Any]:
         "holders": len(task.holders),
         "complete": sum(task.complete(peer) for peer in task.holders.values()),
         "waiting": len(task.waiting),
+        "asking": len(task.freshness.asking),
+        "generation": task.spec.generation,
         "readers": [grant.host for grant in task.grants.values()],
         "failure": task.failure.words if task.failure is not None else None,
         "failure_status": task.failure.status if task.failure is not None else None,

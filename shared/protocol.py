@@ -122,16 +122,21 @@ class LeaseGranted(Message, frozen=True, tag="lease_granted"):
 
 class PeerRegistered(Message, frozen=True, tag="registered"):
     """The host wants this content. ``may_read``: it could go back to source itself; ``cluster_only``:
-    the origin is not to be read on its account."""
+    the origin is not to be read on its account. ``begun``: it goes on with a download that was admitted
+    before, so it is not to be moved to a newer generation."""
 
     task: str
     spec: TaskSpec
     may_read: bool = True
     cluster_only: bool = False
+    begun: bool = False
 
 
 class PeerHolding(Message, frozen=True, tag="holding"):
-    """All that the host holds of a task (after registering, and after the scheduler forgot)."""
+    """All that the host holds of a task (after registering, and after the scheduler forgot).
+
+    ``fresh``: seconds for which the content need not be checked against its source, as the host was told.
+    """
 
     task: str
     spec: TaskSpec
@@ -139,6 +144,27 @@ class PeerHolding(Message, frozen=True, tag="holding"):
     held: bytes = b""
     digests: dict[int, bytes] = {}
     complete: bool = False
+    fresh: float = 0.0
+
+
+class FreshWanted(Message, frozen=True, tag="fresh_wanted"):
+    """The host is asked for content that it holds, and it is time to check that against its source.
+
+    Answered with TaskFresh or TaskMoved. ``may_read``: the host could do the check itself.
+    """
+
+    task: str
+    spec: TaskSpec
+    meta: TaskMeta
+    may_read: bool = True
+
+
+class SourceChecked(Message, frozen=True, tag="source_checked"):
+    """The answer to CheckGranted. ``expired``: the source has other content now; None: this host cannot ask."""
+
+    task: str
+    grant: str
+    expired: bool | None
 
 
 class PiecesHeld(Message, frozen=True, tag="held"):
@@ -226,6 +252,8 @@ class TaskRemoved(Message, frozen=True, tag="removed"):
 Report = (
     PeerRegistered
     | PeerHolding
+    | FreshWanted
+    | SourceChecked
     | PiecesHeld
     | SourceOpened
     | SourcePieces
@@ -312,6 +340,33 @@ class SourceRevoked(Message, frozen=True, tag="source_revoked"):
     grant: str
 
 
+class CheckGranted(Message, frozen=True, tag="check_granted"):
+    """Ask the source whether it still has the content that ``meta`` describes; once for the whole cluster.
+
+    The answer (SourceChecked) must come within ``patience`` seconds.
+    """
+
+    task: str
+    grant: str
+    spec: TaskSpec
+    meta: TaskMeta
+    patience: float
+
+
+class TaskFresh(Message, frozen=True, tag="fresh"):
+    """The content may be given out, and need not be checked again for so many seconds."""
+
+    task: str
+    seconds: float
+
+
+class TaskMoved(Message, frozen=True, tag="moved"):
+    """The source has other content now: a task of its own, ``TaskSpec.generation`` being this one."""
+
+    task: str
+    generation: str
+
+
 class TaskFailed(Message, frozen=True, tag="failed"):
     """The task cannot be had now; whoever waits for it is to be told."""
 
@@ -327,6 +382,9 @@ Assignment = (
     | ParentsAssigned
     | SourceGranted
     | SourceRevoked
+    | CheckGranted
+    | TaskFresh
+    | TaskMoved
     | TaskFailed
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -24,6 +25,12 @@ def require_module(name: str) -> None:
     """Goes on where a Python module is installed. Skips the test without it; fails it when CI is set."""
     if importlib.util.find_spec(name) is None:
         _missing(f"the Python package {name} is not installed: run `make deps`")
+
+
+def require_file(path: Path, cure: str) -> None:
+    """Goes on where a file is there. Skips the test without it; fails it when CI is set."""
+    if not path.exists():
+        _missing(f"{path.name} is not in {path.parent}: {cure}")
 
 
 def _missing(reason: str) -> NoReturn:

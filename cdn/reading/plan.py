@@ -176,7 +176,7 @@ def understand(
     else:
         total = answer.content_length if answer.content_length >= 0 else None
     length = None if total is None else window.length(total)
-    version = validators.version(total, decoded=answer.decoded)
+    version = validators.version(total, decoded=answer.decoded) if answer.repeatable else ""
     at_front = ask is None or not ranged or ask.first == window.first
     whole = at_front and ask is not None and ask.last - window.first + 1 >= (length or 0)
     if ranged and not version and not whole:
@@ -196,7 +196,7 @@ def understand(
         if version == known.version:
             kept = described.length if known.length is None else known.length
             return Found(msgspec.structs.replace(known, length=kept), validators, total, ranged)
-    elif _may_be(known, length):
+    elif _may_be(known, length, validators):
         kept = known.length if length is None else length
         return Found(msgspec.structs.replace(known, length=kept), validators, total, ranged, compare=True)
     if not at_front:
@@ -204,10 +204,10 @@ def understand(
     return found
 
 
-def _may_be(known: TaskMeta, length: int | None) -> bool:
-    """Whether an answer without validators may be of the known version: the digests will tell."""
+def _may_be(known: TaskMeta, length: int | None, validators: Validators) -> bool:
+    """Whether an answer whose validators do not tell may be of the known version: the digests will."""
     same_length = length is None or known.length is None or length == known.length
-    return same_length and not Validators(known.etag, known.last_modified)
+    return same_length and Validators(known.etag, known.last_modified) == validators
 
 
 def check_part(answer: SourceResponse, ask: Ask, total: int | None) -> int:

@@ -109,8 +109,9 @@ class SourceSession:
 
     @property
     def shown(self) -> str:
-        """The URL as people may see it."""
-        return redact_url(self._job.spec.url)
+        """The URL as people may see it, and the plugin that reads it."""
+        url = redact_url(self._job.spec.url)
+        return f"{url} (source plugin {self._client.plugin})" if self._client.plugin else url
 
     async def wait_out(self, error: SourceError, failures: int, *, begun: bool = True) -> int:
         """Wait before the next try after a failure that may pass; raises ``error`` when it will not."""

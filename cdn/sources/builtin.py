@@ -6,10 +6,13 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cdn.sources.context import SourceContext
 from cdn.sources.interface import AsyncResourceClient
 from shared.errors import SourceError
+
+if TYPE_CHECKING:  # the command line asks for names only, and is to start quickly
+    from cdn.sources.context import SourceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,35 @@ def _objectstore(environment: Mapping[str, tuple[str, ...]]) -> Builtin:
     return Builtin("cdn.sources.objectstore", "obstore", "objectstore", environment)
 
 
+_WEBHDFS = Builtin(
+    "cdn.sources.webhdfs",
+    environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
+)
+
+
 BUILTIN: Mapping[str, Builtin] = {
     "s3": _objectstore(_AWS),
     "gs": _objectstore({"service_account_key": ("GOOGLE_SERVICE_ACCOUNT_KEY",)}),
     "az": _objectstore(_AZURE),
     "oss": _objectstore(_OSS),
-    "hdfs": Builtin(
-        "cdn.sources.webhdfs",
-        environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
-    ),
-    "webhdfs": Builtin(
-        "cdn.sources.webhdfs",
-        environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
-    ),
+    "hdfs": _WEBHDFS,
+    "webhdfs": _WEBHDFS,
+    "swebhdfs": _WEBHDFS,
     "hf": Builtin("cdn.sources.huggingface", environment={"token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}),
     "oci": Builtin("cdn.sources.oci"),
 }
 """Besides http, https and file, which need nothing."""
+
+
+def needs(scheme: str, *, file_roots: bool) -> str:
+    """What a built-in scheme needs on this host before it can be read; "" when nothing is missing, or when
+    the scheme is not built in."""
+    if scheme == "file":
+        return "" if file_roots else "name the folders that may be read in source.file_roots"
+    builtin = BUILTIN.get(scheme)
+    if builtin is None or builtin.available:
+        return ""
+    return f"it needs the package {builtin.requires}: install dragonet[{builtin.extra}]"
 
 
 def environment_credentials(scheme: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cdn.config import SourceConfig
-from cdn.policy import SourcePolicy
 from cdn.sources.interface import SourceRequest
 from shared.errors import ConfigError, SourceError
-from shared.http.client import HttpClient
+
+if TYPE_CHECKING:  # the command line asks for names only, and is to start quickly
+    from cdn.config import SourceConfig
+    from cdn.policy import SourcePolicy
+    from cdn.sources.http import HttpSource
+    from shared.http.client import HttpClient
 
 CREDENTIAL_PREFIX = "x-dragonet-source-"
 """Of the request headers that carry credentials: ``x-dragonet-source-secret-access-key`` and so on."""
@@ -35,6 +39,19 @@ class SourceContext:
     config: SourceConfig
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def web_policy(self) -> SourcePolicy:
+        """What holds for http:// and https:// below a scheme whose content is had that way: which schemes a
+        URL may have (``source.schemes``) does not matter there, which addresses are denied does."""
+        from cdn.policy import SourcePolicy
+
+        return SourcePolicy(("http", "https"), self.config.denied_addresses)
+
+    def web_source(self) -> HttpSource:
+        """A reader of http:// and https:// for such a scheme."""
+        from cdn.sources.http import HttpSource
+
+        return HttpSource(self.http, self.web_policy(), self.config)
 
     def check_options(self, known: Iterable[str]) -> None:
         """Raises ConfigError when an option is none of ``known``."""

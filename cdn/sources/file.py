@@ -9,23 +9,31 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import trio
 
+from cdn.sources.bulk import BulkAnswers
 from cdn.sources.interface import (
     AsyncResourceClient,
     ContentRange,
     ExpireInfo,
     RangeNotSatisfiable,
     SourceCut,
+    SourceEntry,
     SourceRequest,
     SourceResponse,
 )
 from shared.errors import SourceError
+
+MAX_ENTRIES = 200_000
+"""Most names of a folder that are looked at."""
+_NAME_SAFE = "!$'()*+,;=@~"
+_AT_ONCE = 32
+"""Files read in one go in a worker thread."""
 
 
 class FileSource(AsyncResourceClient):
@@ -66,6 +74,67 @@ class FileSource(AsyncResourceClient):
             os.close(fd)
             raise
 
+    async def list(self, request: SourceRequest) -> Sequence[SourceEntry]:
+        """Files and folders directly in the folder, sorted; what is neither, or leads out of the roots through a
+        link, is left out."""
+        return await trio.to_thread.run_sync(self._list, request)
+
+    def bulk_reader(self, folder: SourceRequest) -> FileBulkReader:
+        """A reader that opens many files in one go."""
+        return FileBulkReader(self._read_small)
+
+    def _list(self, request: SourceRequest) -> Sequence[SourceEntry]:
+        fd = self._opened(path_of(request.url), os.O_DIRECTORY)
+        base = request.url if request.url.endswith("/") else request.url + "/"
+        entries = []
+        try:
+            with os.scandir(fd) as found:
+                for number, item in enumerate(found):
+                    if number == MAX_ENTRIES:
+                        raise SourceError(
+                            f"{path_of(request.url)} cannot be listed: it holds more than {MAX_ENTRIES} names",
+                            fault="request",
+                        )
+                    entry = self._entry(fd, item.name, base)
+                    if entry is not None:
+                        entries.append(entry)
+        except OSError as error:
+            raise _unreadable(path_of(request.url), error) from error
+        finally:
+            os.close(fd)
+        return sorted(entries, key=lambda entry: entry.url)
+
+    def _entry(self, folder: int, name: str, base: str) -> SourceEntry | None:
+        url = base + quote(os.fsencode(name), safe=_NAME_SAFE)
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode):
+                real = Path(os.path.realpath(f"/proc/self/fd/{folder}/{name}"))
+                if not self._allows(real):
+                    return None
+                found = os.stat(name, dir_fd=folder)
+        except OSError:
+            return None  # gone since, or a link to nowhere
+        if stat.S_ISDIR(found.st_mode):
+            return SourceEntry(url + "/", is_folder=True)
+        if stat.S_ISREG(found.st_mode):
+            return SourceEntry(url, size=found.st_size, version=etag_of(found), hint=found.st_size)
+        return None
+
+    def _read_small(self, url: str, limit: int) -> bytes | None:
+        """The content, None when it is longer. Raises SourceError. Blocking."""
+        fd, _ = self._open(SourceRequest(url))
+        try:
+            with open(fd, "rb", buffering=0, closefd=False) as file:
+                content = b""
+                while len(content) <= limit and (part := file.read(limit + 1 - len(content))):
+                    content += part
+        except OSError as error:
+            raise _unreadable(path_of(url), error) from error
+        finally:
+            os.close(fd)
+        return content if len(content) <= limit else None
+
     async def _stat(self, request: SourceRequest) -> os.stat_result:
         fd, found = await trio.to_thread.run_sync(self._open, request)
         os.close(fd)
@@ -73,19 +142,8 @@ class FileSource(AsyncResourceClient):
 
     def _open(self, request: SourceRequest) -> tuple[int, os.stat_result]:
         path = path_of(request.url)
-        self._check(Path(os.path.realpath(path)))
+        fd = self._opened(path)
         try:
-            # Not blocking: a FIFO must not hold the thread.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError as error:
-            status = {errno.ENOENT: 404, errno.ENOTDIR: 404, errno.EACCES: 403, errno.EPERM: 403}
-            raise SourceError(
-                f"{path} cannot be read: {error.strerror}",
-                origin_status=status.get(error.errno or 0),
-                fault="reader",
-            ) from error
-        try:
-            self._check(Path(os.readlink(f"/proc/self/fd/{fd}")))
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise SourceError(f"{path} is not a file", origin_status=403, fault="reader")
@@ -94,16 +152,69 @@ class FileSource(AsyncResourceClient):
             raise
         return fd, found
 
+    def _opened(self, path: str, flags: int = 0) -> int:
+        self._check(Path(os.path.realpath(path)))
+        try:
+            # Not blocking: a FIFO must not hold the thread.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags)
+        except OSError as error:
+            if flags and error.errno == errno.ENOTDIR and os.path.exists(path):
+                raise SourceError(
+                    f"{path} cannot be listed: it is not a folder", origin_status=404, fault="reader"
+                ) from error
+            raise _unreadable(path, error) from error
+        try:
+            self._check(Path(os.readlink(f"/proc/self/fd/{fd}")))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
     def _check(self, real: Path) -> None:
-        if not any(real.is_relative_to(root) for root in self._roots):
+        if not self._allows(real):
             raise SourceError(
                 "the file is not below a folder that may be read: add its folder to source.file_roots",
                 origin_status=403,
                 fault="reader",
             )
 
+    def _allows(self, real: Path) -> bool:
+        return any(real.is_relative_to(root) for root in self._roots)
+
     def __repr__(self) -> str:
         return f"<FileSource below {', '.join(map(str, self._roots)) or 'nothing'}>"
+
+
+class FileBulkReader:
+    """Reads files one after the other in a worker thread."""
+
+    def __init__(self, read: Callable[[str, int], bytes | None]) -> None:
+        self._read = read
+
+    async def read(self, requests: Sequence[SourceRequest], limit: int, answers: BulkAnswers) -> None:
+        """As in :class:`cdn.sources.bulk.BulkReader`."""
+        for first in range(0, len(requests), _AT_ONCE):
+            part = requests[first : first + _AT_ONCE]
+            for number, (found, content) in enumerate(
+                await trio.to_thread.run_sync(self._several, part, limit)
+            ):
+                if content is not None:
+                    answers.content(first + number, memoryview(content))
+                elif found:
+                    answers.large(first + number)
+            await answers.pause()
+
+    def _several(self, requests: Sequence[SourceRequest], limit: int) -> list[tuple[bool, bytes | None]]:
+        results: list[tuple[bool, bytes | None]] = []
+        for request in requests:
+            try:
+                results.append((True, self._read(request.url, limit)))
+            except SourceError:
+                results.append((False, None))  # asking in the ordinary way tells what is wrong
+        return results
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
 
 
 class _FileResponse(SourceResponse):
@@ -155,6 +266,15 @@ class _FileResponse(SourceResponse):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _unreadable(path: str, error: OSError) -> SourceError:
+    status = {errno.ENOENT: 404, errno.ENOTDIR: 404, errno.EACCES: 403, errno.EPERM: 403}
+    return SourceError(
+        f"{path} cannot be read: {error.strerror}",
+        origin_status=status.get(error.errno or 0),
+        fault="reader",
+    )
 
 
 def path_of(url: str) -> str:

@@ -10,25 +10,31 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import trio
 
 from cdn.config import SourceConfig
 from cdn.policy import SourcePolicy
 from cdn.sources.decoding import DECODABLE, DecodedBody
+from cdn.sources.http_bulk import HttpBulkReader
+from cdn.sources.index_pages import MAX_PAGE, not_an_index, read_index
 from cdn.sources.interface import (
-    UNKNOWN_SOURCE_FILE_LENGTH,
-    AsyncResourceClient,
     ContentRange,
     ExpireInfo,
     RangeNotSatisfiable,
     SourceCut,
+    SourceEntry,
     SourceRequest,
     SourceResponse,
+    read_whole,
 )
+from cdn.sources.probing import ProbingClient
 from shared.errors import InvalidRequest, SourceError
 from shared.http.client import (
     ClientStream,
@@ -37,17 +43,31 @@ from shared.http.client import (
     HttpConnectionLost,
     HttpError,
 )
+from shared.http.fields import Headers
 from shared.task.identity import NEUTRAL_HEADERS, normalize_url, redact_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.IGNORECASE)
-_MOVED_AWAY = frozenset({401, 403, 404, 410})
-"""Answers of a place that was redirected to which may mean no more than that the redirection has expired."""
+_MOVED_AWAY = frozenset({400, 401, 403, 404, 410})
+"""Answers of a place that was redirected to which may mean no more than that the redirection has expired
+(object stores say 403, Google's says 400)."""
 
 MAX_RETRY_AFTER = 3600.0
 
 
-class HttpSource(AsyncResourceClient):
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The head of one answer on the way to the content, redirections and refusals included."""
+
+    url: str = field(repr=False)
+    status: int
+    headers: Headers
+
+
+Trail = list[Hop]
+
+
+class HttpSource(ProbingClient):
     """One client for both schemes. ``client`` is closed by whoever made it."""
 
     def __init__(
@@ -63,58 +83,84 @@ class HttpSource(AsyncResourceClient):
         self._config = config
         self._clock = clock
 
-    async def get_content_length(self, request: SourceRequest) -> int:
-        """The length told for the whole source (or for the range, when one is asked for)."""
-        async with await self.download(request) as response:
-            return response.content_length if response.content_length >= 0 else UNKNOWN_SOURCE_FILE_LENGTH
-
-    async def is_support_range(self, request: SourceRequest) -> bool:
-        """True only when a range is answered with 206."""
-        wanted = request.range or (0, 0)
-        try:
-            async with await self.download(SourceRequest(request.url, request.headers, wanted)) as response:
-                return response.status == 206
-        except RangeNotSatisfiable:
-            return True
-
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
-        """Asks conditionally; 304 or equal validators mean that nothing changed."""
+        """Asks conditionally, for one byte; 304 or equal validators mean that nothing changed.
+
+        A source that gives neither ETag nor Last-Modified cannot be compared with what it was: it has expired
+        whenever it answers, as for any cache.
+        """
         conditions = {"if-none-match": info.etag, "if-modified-since": info.last_modified}
         headers = {**request.headers, **{name: value for name, value in conditions.items() if value}}
         try:
-            async with await self.download(SourceRequest(request.url, headers)) as response:
-                if info.etag or response.etag:
-                    return response.etag != info.etag
-                return response.last_modified != info.last_modified
+            found = await self._validators(SourceRequest(request.url, headers, (0, 0)))
+            if found == ExpireInfo() != info:
+                found = await self._validators(SourceRequest(request.url, headers))
         except SourceError:
             return False  # 304, or a source in trouble: what is there stays good
+        return differs(info, found)
 
-    async def get_last_modified(self, request: SourceRequest) -> int:
-        """From the Last-Modified field."""
-        async with await self.download(request) as response:
-            try:
-                moment = parsedate_to_datetime(response.last_modified)
-            except ValueError:
-                return -1
-            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    async def _validators(self, request: SourceRequest) -> ExpireInfo:
+        try:
+            async with await self.download(request) as response:
+                return ExpireInfo(response.last_modified, response.etag)
+        except RangeNotSatisfiable:
+            return ExpireInfo()
 
-    async def download(self, request: SourceRequest) -> SourceResponse:
-        """Follows redirections; 200 and 206 are answers, everything else is a SourceError with its status."""
+    async def download(self, request: SourceRequest, trail: Trail | None = None) -> SourceResponse:
+        """Follows redirections; 200 and 206 are answers, everything else is a SourceError with its status.
+
+        ``trail`` collects the head of each answer on the way, for sources that tell something there.
+        """
+        trail = [] if trail is None else trail
         start = request.resolved_url or request.url
-        stream, url = await self._follow(request, start)
+        stream, url = await self._follow(request, start, trail)
         if start != request.url and stream.status in _MOVED_AWAY:
             await stream.aclose()
-            stream, url = await self._follow(request, request.url)
+            stream, url = await self._follow(request, request.url, trail)
         try:
             return self._response(request, stream, url)
         except BaseException:
             await stream.aclose()
             raise
 
-    async def _follow(self, request: SourceRequest, url: str) -> tuple[ClientStream, str]:
+    async def list(self, request: SourceRequest) -> Sequence[SourceEntry]:
+        """What the server's index page of the folder names; see ``index_pages``."""
+        folder = urlsplit(request.url)._replace(query="", fragment="")
+        if not folder.path.endswith("/"):
+            folder = folder._replace(path=folder.path + "/")
+        asked = folder._replace(query=urlsplit(request.url).query)
+        try:
+            async with await self.download(SourceRequest(urlunsplit(asked), request.headers)) as response:
+                place = urlsplit(response.url)._replace(query="", fragment="")
+                if not place.path.endswith("/"):
+                    raise not_an_index("it leads to a file")
+                page = await read_whole(response, MAX_PAGE)
+                if page is None:
+                    raise not_an_index(f"its page is longer than {MAX_PAGE >> 20} MiB")
+            return await trio.to_thread.run_sync(
+                read_index, page, response.content_type, urlunsplit(place), urlunsplit(folder)
+            )
+        except SourceError as error:
+            if error.fault != "request" or error.origin_status is not None:
+                raise
+            raise SourceError(
+                f"{redact_url(request.url)} cannot be listed: {error}", fault="request"
+            ) from None
+
+    def bulk_reader(self, folder: SourceRequest) -> HttpBulkReader | None:
+        """A pipelined reader; None where a proxy stands between."""
+        if self._config.proxy:
+            return None
+        self._policy.check_url(folder.url)
+        parts = urlsplit(folder.url)
+        headers = hop_headers(folder, folder.url) | {"accept-encoding": "identity"}
+        return HttpBulkReader(self._client, f"{parts.scheme}://{parts.netloc}", headers, self._config)
+
+    async def _follow(self, request: SourceRequest, url: str, trail: Trail) -> tuple[ClientStream, str]:
         for _ in range(self._config.redirects + 1):
             self._policy.check_url(url)
             stream = await self._get(request, url)
+            trail.append(Hop(url, stream.status, stream.headers))
             location = stream.headers.get("location", "")
             if stream.status not in _REDIRECTS or not location:
                 return stream, url
@@ -249,7 +295,7 @@ def _broken(error: HttpError) -> SourceError:
 
 def hop_headers(request: SourceRequest, url: str) -> dict[str, str]:
     """The caller's headers as the place at ``url`` may see them: elsewhere go only the neutral ones."""
-    same = _authority(url) == _authority(request.url) or _upgraded(request.url, url)
+    same = authority_of(url) == authority_of(request.url) or _upgraded(request.url, url)
     return {
         name.lower(): value
         for name, value in request.headers.items()
@@ -275,6 +321,15 @@ def next_hop(request: SourceRequest, url: str, location: str) -> str:
             f"{redact_url(url)} redirects from https to http, which is not followed with credentials"
         )
     return target
+
+
+def differs(known: ExpireInfo, found: ExpireInfo) -> bool:
+    """Whether these are of two versions (RFC 9110 §13.1: ETags first, compared weakly), or cannot be compared."""
+    if known.etag and found.etag:
+        return known.etag.removeprefix("W/") != found.etag.removeprefix("W/")
+    if known.last_modified and found.last_modified:
+        return known.last_modified != found.last_modified
+    return True
 
 
 def parse_content_range(value: str) -> tuple[tuple[int, int] | None, int | None] | None:
@@ -314,14 +369,15 @@ def _private(headers: Mapping[str, str]) -> bool:
     return any(name.lower() not in NEUTRAL_HEADERS for name in headers)
 
 
-def _authority(url: str) -> tuple[str, str, int | None]:
+def authority_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a server: equal for URLs that lead to the same one."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _upgraded(before: str, after: str) -> bool:
     """Whether ``after`` is the same host by https that ``before`` names by http, both on default ports."""
-    return _authority(before) == ("http", _authority(after)[1], 80) and _authority(after)[::2] == (
+    return authority_of(before) == ("http", authority_of(after)[1], 80) and authority_of(after)[::2] == (
         "https",
         443,
     )

@@ -16,10 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from shared.errors import SourceError
 from shared.task.identity import redact_url
+
+if TYPE_CHECKING:
+    from cdn.sources.bulk import BulkReader
 
 UNKNOWN_SOURCE_FILE_LENGTH = -2
 """What ``get_content_length`` gives when the source does not tell."""
@@ -89,13 +92,15 @@ class SourceEntry:
     """One thing directly below a folder: ``url`` reads (a file) or lists (a folder) it.
 
     ``size`` is in bytes, -1 when unknown. ``version`` is whatever tells one version of the file from
-    another (an ETag, a time of change), "" when the source gives nothing.
+    another (an ETag, a time of change), "" when the source gives nothing. ``hint`` is what the size may be
+    where it is not surely known, -1 for no idea: good for planning only.
     """
 
     url: str
     is_folder: bool = False
     size: int = -1
     version: str = ""
+    hint: int = -1
 
 
 class ReadableFile(Protocol):
@@ -109,18 +114,18 @@ Body = bytes | Iterable[bytes] | ReadableFile | AsyncIterable[bytes]
 """What the bytes of an answer may come from; what is not async is read in a worker thread."""
 
 
-async def _nothing() -> None:
-    return None
-
-
 class SourceResponse:
     """An answer that is being read; close it, or use it as an async context manager.
 
     ``status`` 200 is the whole content, 206 the part ``range``. ``content_length`` (of this answer) is -1
     when unknown. ``decoded``: the bytes given are not those on the wire, but what a content coding stood
     for. ``digest`` ("sha256:HEX") is that of the whole content where the source vouches for one: nobody
-    is given content that does not have it. ``url`` is where the answer came from.
+    is given content that does not have it. ``url`` is where the answer came from. ``close``, plain or async,
+    is called once when the answer is let go of; an iterator or open file as body is closed besides that.
     """
+
+    repeatable = True
+    """Whether another answer with the same validators has the same bytes."""
 
     def __init__(
         self,
@@ -136,7 +141,7 @@ class SourceResponse:
         digest: str = "",
         url: str = "",
         decoded: bool = False,
-        close: Callable[[], Awaitable[None]] = _nothing,
+        close: Callable[[], Awaitable[None] | None] | None = None,
     ) -> None:
         self.body: Body = b"" if body is None else body
         self.status = status
@@ -153,7 +158,7 @@ class SourceResponse:
         self.decoded = decoded
         self._chunks: AsyncIterator[bytes] | None = None
         self._spare = memoryview(b"")
-        self._close = close
+        self.closers: tuple[Callable[[], Awaitable[None] | None], ...] = () if close is None else (close,)
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Put up to ``len(buffer)`` further bytes into ``buffer``; gives their number, 0 at the end.
@@ -181,7 +186,10 @@ class SourceResponse:
 
     async def aclose(self) -> None:
         """Let go of the connection or file behind the answer."""
-        await self._close()
+        for closer in self.closers:
+            closed = closer()
+            if closed is not None:
+                await closed
 
     async def __aenter__(self) -> Self:
         return self
@@ -256,7 +264,12 @@ class ResourceClient(ABC):
 
 
 class AsyncResourceClient(ResourceClient):
-    """A resource client all of whose methods are async: what the engine works with."""
+    """A resource client all of whose methods are async: what the engine works with.
+
+    ``plugin`` is the name of the plugin that it stands for, "" for what is built in.
+    """
+
+    plugin = ""
 
     @abstractmethod
     async def get_content_length(self, request: SourceRequest) -> int:
@@ -282,8 +295,24 @@ class AsyncResourceClient(ResourceClient):
         """As in :class:`ResourceClient`. Raises SourceError."""
         raise unlistable(request.url)
 
+    def bulk_reader(self, folder: SourceRequest) -> BulkReader | None:
+        """A quicker way to read many small files below a folder; None where there is none."""
+        return None
+
     async def close(self) -> None:
         """As in :class:`ResourceClient`."""
+
+
+async def read_whole(response: SourceResponse, limit: int) -> bytes | None:
+    """The rest of an answer; None when it is longer than ``limit`` bytes. Raises SourceError."""
+    if response.content_length > limit:
+        return None
+    content, buffer = bytearray(), memoryview(bytearray(min(limit + 1, 256 * 1024)))
+    while count := await response.receive_into(buffer):
+        content += buffer[:count]
+        if len(content) > limit:
+            return None
+    return bytes(content)
 
 
 def unlistable(url: str) -> SourceError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
@@ -49,7 +50,8 @@ class SourceRegistry:
         self._clients: dict[str, AsyncResourceClient] = {}
         self._openers: dict[str, Opener] = {}
         self._finder: Finder = finder or NoPlugins()
-        self._opening = trio.Lock()
+        self._lacking: dict[str, str] = {}
+        self._opening: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
     def register(self, scheme: str, client: AsyncResourceClient) -> None:
         """Have ``client`` read URLs of ``scheme``. Raises ConfigError when another client does already."""
@@ -64,17 +66,24 @@ class SourceRegistry:
         """Have the client that ``opener`` makes read URLs of ``scheme``, once they are asked for."""
         self._openers[scheme.lower()] = opener
 
+    def lack(self, scheme: str, words: str) -> None:
+        """Say, to whoever asks for ``scheme``, what is needed before this host can read it."""
+        self._lacking[scheme.lower()] = words
+
     async def get(self, scheme: str) -> AsyncResourceClient:
         """The client for a scheme. Raises SourceError (fault "reader": another host may have one)."""
         scheme = scheme.lower()
         if scheme not in self._clients:
-            async with self._opening:
+            opener = self._opener(scheme)
+            async with self._opening[scheme]:  # a source that takes long to open keeps no other one waiting
                 if scheme not in self._clients:
-                    self._clients[scheme] = await self._opener(scheme)()
+                    self._clients[scheme] = await opener()
         return self._clients[scheme]
 
     def _opener(self, scheme: str) -> Opener:
         opener = self._openers.get(scheme) or self._finder.find(scheme)
+        if opener is None and scheme in self._lacking:
+            raise SourceError(f"this host cannot read {scheme}://: {self._lacking[scheme]}", fault="reader")
         if opener is None:
             known = ", ".join(self.schemes()) or "none"
             raise SourceError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App, Group, Parameter
 
 from peer.cli.get import get
+from peer.cli.plugin import plugin
 from peer.cli.roles import peer, scheduler, seeder, up
 from peer.cli.settings import config, version
 from peer.cli.tasks import ls, rm, stat
@@ -28,3 +29,5 @@ for _group, _commands in (
 ):
     for _command in _commands:
         app.command(_command, group=_group)
+plugin.group = _ASK
+app.command(plugin)

@@ -88,11 +88,15 @@ def _report(error: BaseException, *, verbose: bool) -> int:
 
 def complain(sentence: str) -> None:
     """One line on stderr; control characters of what others said are made visible."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
     try:
-        print(f"dragonet: {line}", file=sys.stderr, flush=True)
+        print(f"dragonet: {printable(sentence)}", file=sys.stderr, flush=True)
     except OSError:
         return  # stderr is gone: the exit code still tells
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control characters of what others said made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -140,6 +144,23 @@ def run_command(main: Callable[..., Awaitable[T]], *arguments: object) -> T:
     if result:
         return result[0]
     raise Interrupted(heard[0])
+
+
+def run_blocking(main: Callable[..., T], *arguments: object) -> T:
+    """Run a command's part that needs no event loop; SIGINT, SIGTERM and SIGHUP raise :class:`Interrupted` in
+    it."""
+
+    def hear(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    before = {
+        number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        return main(*arguments)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sentence(text: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from peer.cli.credentials import Credentials, request_headers
 from peer.cli.execution import UsageError, run_command
-from peer.cli.options import Common, load, parse_headers
+from peer.cli.options import Common, load
 from peer.cli.output import OutputFile
 from peer.cli.progress import SOURCES, Display, choose_display, describe_sources
 from shared.errors import DeadlineExceeded, InvalidRequest
@@ -22,8 +24,51 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEFAULT_LEVEL = 5
 LATE = 2.0
 """Seconds after ``--timeout`` for which an answer of the daemon is still waited for."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A whole folder, and what of it."""
+
+    recursive: Annotated[
+        bool, Parameter(name=["--recursive", "-r"], negative=(), help="All files below URL, a folder.")
+    ] = False
+    include: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            help="With -r: only files that GLOB matches: its last name, or with a slash in GLOB its path below "
+            "URL (** for any folders). May be repeated.",
+        ),
+    ] = ()
+    exclude: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), help="With -r: no files and folders that GLOB matches. May be repeated."),
+    ] = ()
+    level: Annotated[
+        int | None,
+        Parameter(
+            help=f"With -r: so many folders deep, 1 for one folder, 0 for all (default {DEFAULT_LEVEL})."
+        ),
+    ] = None
+    list: Annotated[bool, Parameter(negative=(), help="With -r: print the URLs, and download nothing.")] = (
+        False
+    )
+
+    def text(self) -> str:
+        """What is wanted of the folder, as the daemon is told; "" for a file. Raises UsageError."""
+        if not self.recursive:
+            if self.include or self.exclude or self.list or self.level is not None:
+                raise UsageError("--include, --exclude, --level and --list go with -r")
+            return ""
+        from peer.cli.tree import tree_text
+
+        level = DEFAULT_LEVEL if self.level is None else self.level
+        return tree_text(level, self.include, self.exclude, contents=not self.list)
 
 
 def get(
@@ -31,8 +76,13 @@ def get(
     /,
     *,
     output: Annotated[
-        Path, Parameter(name=["--output", "-o"], help="File to write; renamed into place when complete.")
-    ],
+        Path | None,
+        Parameter(
+            name=["--output", "-o"],
+            help="File to write, renamed into place when complete; with -r the folder to fill.",
+        ),
+    ] = None,
+    tree: Tree | None = None,
     socket: Annotated[Path | None, Parameter(help="Unix socket of the daemon.")] = None,
     digest: Annotated[str, Parameter(help="Digest that the content must have, as sha256:HEX.")] = "",
     header: Annotated[
@@ -50,12 +100,17 @@ def get(
     timeout: Annotated[str, Parameter(help="Give up after so many seconds (30, 5m).")] = "",
     limit: Annotated[str, Parameter(help="Receive at most so much, as 20MiB/s.")] = "",
     json: Annotated[bool, Parameter(negative=(), help="End with one JSON object on stdout.")] = False,
+    credentials: Credentials | None = None,
     options: Common | None = None,
-) -> None:
-    """Download URL to a file: from the cluster where it is there, else from its origin."""
+) -> int:
+    """Download URL to a file, or with -r all that lies below it to a folder: from the cluster where it is
+    there, else from its origin."""
+    tree = tree or Tree()
+    if output is None and not tree.list:
+        raise UsageError("where to? name the file, or with -r the folder, with -o")
     order = make_order(
         url,
-        headers=header,
+        headers=request_headers(url, header, credentials),
         digest=digest,
         byte_range=range_,
         tag=tag,
@@ -65,9 +120,18 @@ def get(
         limit=limit,
         timeout=timeout,
         hash_content=json,
+        tree=tree.text(),
     )
     config = load(options, {"peer.socket": socket}).config
     verbose = options is not None and options.verbose
+    if tree.recursive:
+        from peer.cli.tree import get_folder, list_folder
+
+        if tree.list:
+            return list_folder(config, order, json=json, verbose=verbose)
+        assert output is not None
+        return get_folder(config, order, output, json=json, verbose=verbose)
+    assert output is not None
     with OutputFile(output) as file:
         display = choose_display(output.name, silent=json)
         try:
@@ -79,6 +143,7 @@ def get(
         print(result_json(result))
     else:
         print(describe_result(output, result))
+    return 0
 
 
 async def _download(
@@ -108,7 +173,7 @@ async def _download(
 def make_order(
     url: str,
     *,
-    headers: tuple[str, ...],
+    headers: Mapping[str, str],
     digest: str,
     byte_range: str,
     tag: str,
@@ -118,12 +183,15 @@ def make_order(
     limit: str,
     timeout: str,
     hash_content: bool,
+    tree: str = "",
 ) -> DownloadOrder:
     """What the daemon is asked for. Raises UsageError when any of it is written wrongly."""
     from peer.orders import DownloadOrder
 
-    named = parse_headers(headers)
+    named = dict(headers)
     names = tuple(name for name in filtered.split("&") if name)
+    if tree and (digest or byte_range):
+        raise UsageError("-r takes a whole folder: leave --digest and --range out")
     try:
         make_spec(url, headers=named, tag=tag, application=application, byte_range=byte_range, filtered=names)
         if digest:
@@ -143,7 +211,8 @@ def make_order(
         no_origin=no_origin,
         timeout=_timeout(timeout) if timeout else None,
         limit=_written("--limit", limit, parse_rate) if limit else 0,
-        hash_content=hash_content,
+        hash_content=hash_content and not tree,
+        tree=tree,
     )
 
 

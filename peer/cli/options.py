@@ -80,7 +80,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, object]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or "." not in name:
-            raise UsageError(f"--set {setting!r} is not a setting: write SECTION.KEY=VALUE")
+            # what stands behind a "=" may be a secret: it is not repeated
+            raise UsageError(f"--set {name!r} is not a setting: write SECTION.KEY=VALUE")
         given[name.strip()] = value
     return given
 

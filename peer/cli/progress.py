@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from shared.units import format_duration, format_rate, format_size
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 SOURCES = ("store", "peer", "seeder", "origin")
 LINE_INTERVAL = 5.0
 """Seconds between two plain lines."""
+BAR_AFTER = 0.3
+BAR_INTERVAL = 0.1
+"""Seconds before the bar of a folder is shown, and between two drawings of it."""
 
 
 class RateMeter:
@@ -147,6 +151,95 @@ class BarDisplay:
             detail=" · ".join(detail),
             refresh=True,
         )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class TreeProgress:
+    """How far a folder is: files there and in all, bytes there and expected (-1: not known), by source."""
+
+    files: int
+    total: int
+    length: int
+    expected: int
+    bytes: Mapping[str, int]
+
+
+def describe_tree(progress: TreeProgress, rate: float) -> str:
+    """One plain line."""
+    if progress.total < 0:
+        return "listing"
+    parts = [f"{progress.files} of {progress.total} files"]
+    expected = f" of {format_size(progress.expected)}" if progress.expected >= 0 else ""
+    parts.append(format_size(progress.length) + expected)
+    parts.append(format_rate(rate))
+    if sources := describe_sources(progress.bytes):
+        parts.append(sources)
+    return ", ".join(parts)
+
+
+class TreeDisplay:
+    """One display for all files of a folder: a bar on a terminal, a line every few seconds elsewhere, nothing
+    when ``silent``. What is over at once shows nothing."""
+
+    def __init__(
+        self, *, silent: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = None if silent else stream or sys.stderr
+        self._clock = clock
+        self._meter = RateMeter()
+        self._bar: _FileBar | None = None
+        self._due = clock() + (BAR_AFTER if self._terminal else LINE_INTERVAL)
+
+    @property
+    def _terminal(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def update(self, progress: TreeProgress) -> None:
+        """Show it, if it is time."""
+        now = self._clock()
+        self._meter.add(now, progress.length)
+        if self._stream is None or now < self._due:
+            return
+        line = describe_tree(progress, self._meter.rate)
+        if self._terminal:
+            self._due = now + BAR_INTERVAL
+            self._bar = self._bar or _FileBar(self._stream)
+            self._bar.draw(progress, line)
+        else:
+            self._due = now + LINE_INTERVAL
+            print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing more is shown."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _FileBar:
+    """A rich progress bar that counts files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=stream),
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+
+    def draw(self, progress: TreeProgress, line: str) -> None:
+        total = None if progress.total < 0 else progress.total
+        self._bar.update(self._task, total=total, completed=progress.files, description=line, refresh=True)
 
     def close(self) -> None:
         self._bar.stop()

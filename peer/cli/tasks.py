@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from peer.cli.credentials import Credentials, request_headers
 from peer.cli.execution import run_command
-from peer.cli.options import Common, load, parse_headers
+from peer.cli.options import Common, load
 from shared.units import format_size
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Json = Annotated[bool, Parameter(negative=(), help="As JSON.")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(Credentials):
     """What a request was made with besides its URL: the same must be given to mean the same content."""
 
     tag: Annotated[str, Parameter(help="As given to get.")] = ""
@@ -61,26 +62,19 @@ def ls(*, json: Json = False, socket: Socket = None, options: Common | None = No
 def rm(
     what: What, /, *, socket: Socket = None, identity: Identity | None = None, options: Common | None = None
 ) -> None:
-    """Remove one content from the local daemon's store."""
-    view = run_command(_remove, _client(socket, options), query_of(what, identity))
-    print(f"removed {view.task_id} ({format_size(view.held)})")
-
-
-async def _remove(client: LocalClient, query: TaskQuery) -> TaskView:
-    view = await client.find(query)
-    await client.remove(view.task_id)
-    return view
+    """Remove one content from the local daemon's store, with what its source had earlier."""
+    for view in run_command(_client(socket, options).remove, query_of(what, identity)):
+        print(f"removed {view.task_id} ({format_size(view.held)})")
 
 
 def query_of(what: str, identity: Identity | None) -> TaskQuery:
     """What is asked about. Raises UsageError."""
     from peer.orders import TaskQuery
 
-    if identity is None:
-        return TaskQuery(what)
+    identity = identity or Identity()
     return TaskQuery(
         url=what,
-        headers=parse_headers(identity.header),
+        headers=request_headers(what, identity.header, identity),
         range=identity.range,
         tag=identity.tag,
         application=identity.application,
@@ -142,6 +136,7 @@ def describe_task(view: TaskView) -> str:
         else f"{view.length} bytes ({format_size(view.length)})",
         "held": f"{view.held} bytes, {view.pieces_held} of {pieces} pieces",
         "state": view.state,
+        "superseded": "yes" if view.superseded else "",
         "pinned": "yes" if view.pinned else "no",
         "sha256": view.sha256,
         "etag": view.etag,
@@ -154,8 +149,10 @@ def describe_task(view: TaskView) -> str:
 
 def _share(view: TaskView) -> str:
     if view.state == "complete":
-        return "all"
-    return f"{100 * view.held // view.length}%" if view.length else format_size(view.held)
+        share = "all"
+    else:
+        share = f"{100 * view.held // view.length}%" if view.length else format_size(view.held)
+    return share + ", old" * view.superseded
 
 
 def _time(seconds: float) -> str:

@@ -79,10 +79,11 @@ def load(
     for name, raw in (flags or {}).items():
         if raw is None:
             continue
+        origin = (flag_names or {}).get(name, f"--set {name}")
         key, raw = _table_entry(name, raw, keys, values)
         if key is None:
-            raise ConfigError(f"unknown setting {name!r}: {_nearest(name, keys)}")
-        take(key, raw, (flag_names or {}).get(name, f"--set {name}"))
+            raise ConfigError(f"unknown setting {name!r}: {_nearest(name, keys)}", origin=origin)
+        take(key, raw, origin)
     return Loaded(_build(root, values), origins, file)
 
 

@@ -60,7 +60,7 @@ def open_environment(path: Path, map_size: int, **options: Any) -> lmdb.Environm
             str(path),
             subdir=False,
             map_size=-(-map_size // PAGE) * PAGE,
-            meminit=False,
+            meminit=True,  # else what memory held before, credentials too, gets into the unused ends of pages
             max_readers=MAX_READERS,
             **options,
         )

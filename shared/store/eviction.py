@@ -1,4 +1,5 @@
-"""What goes when room is needed: least recently used first, never what is pinned or in use. Pure."""
+"""What goes when room is needed: what its source no longer has, then what was least recently used; never what
+is pinned or in use. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A task that could go: its bytes, when it was last used, and whether it must stay."""
+    """A task that could go: its bytes, when it was last used (0: nobody asks for it any more), and whether it
+    must stay."""
 
     task_id: str
     size: int

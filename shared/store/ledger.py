@@ -124,7 +124,7 @@ class Ledger:
             Candidate(
                 task_id,
                 record.size,
-                record.accessed,
+                0.0 if record.superseded else record.accessed,
                 record.pinned or task_id in self.turns or self.in_use(task_id),
             )
             for task_id, record in self.records.items()
@@ -170,4 +170,6 @@ class Ledger:
             pinned=record.pinned,
             created=record.created,
             accessed=record.accessed,
+            validated=record.validated,
+            superseded=record.superseded,
         )

@@ -15,7 +15,11 @@ INLINE_LIMIT = 64 * 1024
 
 
 class TaskRecord(msgspec.Struct):
-    """One task in the index (MessagePack). ``inline`` tells where its content lies."""
+    """One task in the index (MessagePack). ``inline`` tells where its content lies.
+
+    ``validated`` (Unix seconds) is when the content was last known to be what its source has, ``verified``
+    the digest ("sha256:HEX") that it was found to have here; ``superseded``: the source has other content now.
+    """
 
     spec: TaskSpec
     meta: TaskMeta
@@ -27,6 +31,9 @@ class TaskRecord(msgspec.Struct):
     pinned: bool = False
     held: bytes = b""
     size: int = 0
+    validated: float = 0.0
+    verified: str = ""
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,8 @@ class StoredTask:
     pinned: bool
     created: float
     accessed: float
+    validated: float = 0.0
+    superseded: bool = False
 
 
 encode_record = msgspec.msgpack.Encoder().encode

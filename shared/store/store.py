@@ -197,6 +197,13 @@ class Store:
         record.pinned = pinned
         await self._index.write((b"t" + task_id.encode(), encode_record(record)))
 
+    def supersede(self, task_id: str) -> None:
+        """The source has other content now: this goes first when room is needed. Unknown ones are fine."""
+        record = self._books.records.get(task_id)
+        if record is not None and not record.superseded:
+            record.superseded = True
+            self._dirty.add(task_id)
+
     # --- for TaskContent -------------------------------------------------------------------------------
 
     def release(self, content: TaskContent) -> None:

@@ -208,6 +208,16 @@ class TaskContent:
         self.record.complete = True
         self._owner.completed(self)
 
+    def validated(self, when: float) -> None:
+        """The content was what its source has, at ``when`` (Unix seconds)."""
+        self.record.validated = when
+        self.touched = True
+
+    def verified(self, digest: str) -> None:
+        """The whole content was found to have this digest ("sha256:HEX")."""
+        self.record.verified = digest
+        self.touched = True
+
     # --- reading -------------------------------------------------------------------------------------
 
     async def open_piece(self, number: int) -> OpenPiece:
@@ -317,6 +327,7 @@ class TaskContent:
         self._checked.discard(number)
         self._count(-size)
         self.record.complete = self.record.durable = False
+        self.record.verified = ""
         self._owner.save(self)
 
     def _count(self, size: int) -> None:

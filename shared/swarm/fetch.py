@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shared.errors import DeadlineExceeded, DigestMismatch, PieceMissing, SourceError, StoreError
+from shared.errors import DeadlineExceeded, DigestMismatch, PieceMissing, SourceError
 from shared.nursery import open_nursery
+from shared.protocol import Failure
 from shared.store import TaskContent
+from shared.swarm.generations import MovedOn
 from shared.swarm.host import Host
 from shared.swarm.metrics import SOURCES
-from shared.swarm.outputs import OutputFile, check_digest, digest_of
-from shared.swarm.session import Session
+from shared.swarm.outputs import OutputFile, check_digest
+from shared.swarm.pouring import Pouring, Taker
+from shared.swarm.session import Session, removed
 from shared.swarm.task import HostTask
+from shared.swarm.vouched import Unvouched, check_vouched, is_vouched, see_vouched
 from shared.task.identity import TaskSpec
 from shared.task.pieces import PieceLayout
 
@@ -29,7 +33,8 @@ class FetchOrder:
 
     ``digest`` is (algorithm, hex) or None. ``output`` is a writable descriptor that stays the caller's.
     ``limit`` is bytes per second (0: none), ``timeout`` seconds (None: none). ``hash_content``: the
-    result has the content's SHA-256 even where no digest was asked for.
+    result has the content's SHA-256 even where no digest was asked for. ``taker`` gets the content as it
+    comes; not for content whose digest must be known first.
     """
 
     spec: TaskSpec
@@ -40,6 +45,7 @@ class FetchOrder:
     limit: float = 0
     timeout: float | None = None
     hash_content: bool = False
+    taker: Taker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +111,23 @@ class _Fetch:
         self._session: Session | None = None
         self._digests: dict[str, str] = {}
         self._hashed: dict[str, TaskContent] = {}
+        self._pouring = None if order.taker is None else Pouring(order.taker)
 
     async def run(self) -> Fetched:
-        order = self._order
-        task_id = order.spec.task_id
-        async with self._host.tasks.wanted(order.spec, task_id, order.private_headers) as task:
+        spec = self._host.generations.newest(self._order.spec)
+        for _ in range(RESTARTS):
+            try:
+                return await self._get(spec)
+            except MovedOn as moved:
+                spec = moved.spec
+        raise _restless()
+
+    async def _get(self, spec: TaskSpec) -> Fetched:
+        """One generation of the content. Raises MovedOn when there is a newer one."""
+        order, task_id = self._order, spec.task_id
+        async with self._host.tasks.wanted(spec, task_id, order.private_headers) as task:
+            if not order.cluster_only:
+                await self._host.freshness.ensure(task)
             was_complete = task.complete
             self._store_bytes = _held_bytes(task)
             self._before = dict(task.bytes)
@@ -121,6 +139,10 @@ class _Fetch:
             try:
                 layout = await self._brought(task, output)
                 self._check_digest()
+            except Unvouched as error:
+                self._host.metrics.verify_failures.inc()
+                await self._host.tasks.refuse(task, Failure(str(error)))
+                raise
             except DigestMismatch:
                 self._host.metrics.verify_failures.inc()
                 if not was_complete and task.fetches == 1 and not task.closed:
@@ -153,22 +175,30 @@ class _Fetch:
                 continue
             if task.content is content:
                 return layout
-        raise SourceError("the content changed again and again while it was being read: try later")
+        raise _restless()
 
     async def _completed(self, task: HostTask) -> TaskContent:
         """The task's content, all of it held, and hashed as the order wants it."""
         async with open_nursery() as nursery:
             nursery.start_soon(self._tick, task)
+            nursery.start_soon(see_vouched, task)
             algorithms = self._algorithms()
             for algorithm in algorithms:
                 nursery.start_soon(self._hash, task, algorithm)
+            if self._pouring is not None:
+                nursery.start_soon(self._pouring.run, task)
             while True:
                 content = task.content
+                check_vouched(task)
                 if task.closed:
-                    raise StoreError("the content was removed on this host while it was in use: try again")
+                    raise removed(task)
                 if content is None or not task.complete:
                     await self._download(task)
-                elif any(self._hashed.get(algorithm) is not content for algorithm in algorithms):
+                elif (
+                    any(self._hashed.get(algorithm) is not content for algorithm in algorithms)
+                    or not is_vouched(task)
+                    or (self._pouring is not None and self._pouring.poured is not content)
+                ):
                     await task.pulse.wait()
                 else:
                     break
@@ -196,7 +226,7 @@ class _Fetch:
     async def _hash(self, task: HostTask, algorithm: str) -> None:
         asked = self._order.digest is not None and self._order.digest[0] == algorithm
         while True:
-            digest = await (digest_of(task, algorithm) if asked else _sha256_told_or_computed(task))
+            digest = await (task.hashes.of(algorithm) if asked else _sha256_told_or_computed(task))
             content = task.content
             if content is not None:
                 self._digests[algorithm], self._hashed[algorithm] = digest, content
@@ -229,6 +259,10 @@ class _Fetch:
         return counts
 
 
+def _restless() -> SourceError:
+    return SourceError("the content changed again and again while it was being read: try later")
+
+
 async def _sha256_told_or_computed(task: HostTask) -> str:
     """The SHA-256 of a complete content: as the reader of its origin found it, or, where that is not told,
     computed here. (What a caller asks to be verified is always computed here.)"""
@@ -244,7 +278,7 @@ async def _sha256_told_or_computed(task: HostTask) -> str:
             nursery.cancel_scope.cancel()
 
         async def compute() -> None:
-            digest = await digest_of(task, "sha256")
+            digest = await task.hashes.of("sha256")
             found.append(digest)
             if task.meta is not None:
                 await task.note_sha256(task.meta.version, digest)

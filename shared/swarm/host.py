@@ -6,6 +6,8 @@ Peers and seeders are the same thing here; they differ in their role, and in who
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,6 +17,7 @@ from shared.errors import StoreError, TaskNotFound
 from shared.http.router import Router
 from shared.protocol import (
     Assignment,
+    CheckGranted,
     Failure,
     HostLease,
     ParentsAssigned,
@@ -26,17 +29,22 @@ from shared.protocol import (
     SourceRevoked,
     TaskDescribed,
     TaskFailed,
+    TaskFresh,
+    TaskMoved,
     TaskRemoved,
 )
-from shared.store import Store
+from shared.store import Store, StoredTask
 from shared.swarm.config import SwarmConfig
 from shared.swarm.download import Engine
+from shared.swarm.freshness import Freshness
+from shared.swarm.generations import Generations
 from shared.swarm.limits import BufferPool, TokenBucket, UploadSlots
 from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.origin import Origin
 from shared.swarm.session import Sessions
 from shared.swarm.source import SourceReads
+from shared.swarm.task import fresh_for
 from shared.swarm.tasks import HostTasks
 from shared.swarm.transfer import Connect, connect_tcp
 from shared.swarm.uploads import Uploads
@@ -70,23 +78,28 @@ class Host:
         metrics: SwarmMetrics,
         *,
         connect: Connect = connect_tcp,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` gives Unix seconds."""
         self.identity = identity
         self.store = store
         self.origin = origin
         self.metrics = metrics
         self.link: SchedulerLink | None = None
         self.draining = False
+        self._clock = clock
         self._slots = UploadSlots(config.upload_slots)
         self._nursery: trio.Nursery | None = None
         download_bucket = TokenBucket(config.download_rate)
         buffers = BufferPool(config.buffer_memory)
-        self.tasks = HostTasks(store, self, metrics, linger=config.linger)
+        self.tasks = HostTasks(store, self, metrics, linger=config.linger, clock=clock)
         self.engine = Engine(
             config, buffers, download_bucket, metrics, self, connect, random.Random(identity.id)
         )
         self.reads = SourceReads(self.tasks, origin, self, metrics, download_bucket)
         self.sessions = Sessions(self, origin)
+        self.generations = Generations(store)
+        self.freshness = Freshness(self, origin, clock=clock)
         self._uploads = Uploads(self.tasks, self._slots, TokenBucket(config.upload_rate), metrics)
         store.on_removed.append(lambda task_id: self.report(TaskRemoved(task_id)))
         store.on_pressure.append(lambda: self.tasks.close_idle(0))
@@ -162,7 +175,7 @@ class Host:
 
     async def tell_anew(self, full: bool) -> None:
         """Queue the reports that rebuild the scheduler's knowledge of this host."""
-        for report in self.sessions.registrations():
+        for report in self.sessions.registrations() + self.freshness.questions():
             self.report(report)
         told = set()
         for task in self.tasks:
@@ -187,6 +200,7 @@ class Host:
                         held=stored.held.to_bytes(),
                         digests=digests,
                         complete=stored.complete,
+                        fresh=self._fresh_for(stored),
                     )
                 )
 
@@ -194,20 +208,29 @@ class Host:
         """Carry out a decision of the scheduler."""
         match assignment:
             case SourceGranted():
+                self.sessions.admitted(assignment.task)
                 self.reads.start(self.nursery, assignment)
             case SourceRevoked():
                 self.reads.revoke(assignment.grant)
             case TaskDescribed():
+                self.sessions.admitted(assignment.task)
                 await self._described(assignment)
             case PieceDigests():
                 task = self.tasks.active(assignment.task)
                 if task is not None:
                     task.learn(assignment.version, assignment.digests)
             case ParentsAssigned():
+                self.sessions.admitted(assignment.task)
                 task = self.tasks.active(assignment.task)
                 if task is not None:
                     task.parents = {p.host: p for p in assignment.parents if p.host != self.identity.id}
                     task.pulse.beat()
+            case CheckGranted():
+                self.freshness.check(self.nursery, assignment)
+            case TaskFresh():
+                self.freshness.told_fresh(assignment)
+            case TaskMoved():
+                self.freshness.told_moved(assignment)
             case TaskFailed():
                 self.sessions.fail(assignment.task, assignment.failure)
             case _:
@@ -226,6 +249,11 @@ class Host:
             log.info("dropping an old version", task=described.task)
             await self.tasks.forget(described.task)
             await self.store.remove(described.task)
+
+    def _fresh_for(self, stored: StoredTask) -> float:
+        if stored.meta.revalidate is None:
+            return 0.0
+        return fresh_for(stored.meta, stored.validated, self._clock())
 
     async def _close_idle(self) -> None:
         while True:

@@ -17,9 +17,11 @@ import trio
 from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError, Unavailable
 from shared.protocol import Failure, PeerLeft, PeerRegistered, Report
 from shared.swarm.download import Download
+from shared.swarm.generations import MovedOn
 from shared.swarm.limits import TokenBucket
 from shared.swarm.origin import Origin
 from shared.swarm.task import HostTask
+from shared.task.identity import TaskSpec
 
 if TYPE_CHECKING:
     from shared.swarm.host import Host
@@ -44,14 +46,20 @@ class Session:
         self.limits: list[float] = []
         self.error: DragonetError | None = None
         self.ended = False
+        self.begun = False
+        """The scheduler has admitted the download: it goes on to its end, whatever the source has meanwhile."""
+        self.moved: TaskSpec | None = None
+        """What is to be had instead."""
         self.scope = trio.CancelScope()
 
     def registration(self) -> PeerRegistered:
         """The report that this host wants the task."""
-        return PeerRegistered(self.task.id, self.task.spec, self.may_read, self.cluster_only)
+        return PeerRegistered(self.task.id, self.task.spec, self.may_read, self.cluster_only, self.begun)
 
     def check(self) -> None:
-        """Raises what ended the session, if anything did."""
+        """Raises what ended the session, if anything did; MovedOn when there is newer content to be had."""
+        if self.moved is not None:
+            raise MovedOn(self.moved)
         if self.download.error is not None:
             raise self.download.error
         if self.error is not None:
@@ -59,7 +67,7 @@ class Session:
         if self.task.failure is not None:
             raise _as_error(self.task.failure)
         if self.task.closed:
-            raise StoreError("the content was removed on this host while it was being brought: try again")
+            raise removed(self.task)
 
 
 class Sessions:
@@ -106,6 +114,24 @@ class Sessions:
         if session is not None and not session.task.complete:
             session.error = session.error or _as_error(failure)  # adopting metadata forgets task.failure
             session.task.fail(failure)
+
+    def begun(self, task_id: str) -> bool:
+        """Whether the task is being downloaded, with the scheduler's leave."""
+        session = self._sessions.get(task_id)
+        return session is not None and session.begun and not session.ended
+
+    def admitted(self, task_id: str) -> None:
+        """The scheduler helps the download along: it has begun."""
+        session = self._sessions.get(task_id)
+        if session is not None:
+            session.begun = True
+
+    def move(self, task_id: str, spec: TaskSpec) -> None:
+        """Whoever waits for the task is to get ``spec`` instead, unless the download has begun."""
+        session = self._sessions.get(task_id)
+        if session is not None and not session.begun:
+            session.moved = spec
+            session.task.pulse.beat()
 
     def store_failed(self, task_id: str, error: StoreError) -> None:
         """Whoever waits for the task is told that it cannot be stored."""
@@ -193,6 +219,13 @@ def _apply_limit(session: Session) -> None:
     rate = 0.0 if not rates or 0 in rates else max(rates)
     if rate != session.download.limit.rate:
         session.download.limit = TokenBucket(rate)
+
+
+def removed(task: HostTask) -> DragonetError:
+    """Why a task that somebody uses is no longer there."""
+    if task.failure is not None:
+        return _as_error(task.failure)
+    return StoreError("the content was removed on this host while it was in use: try again")
 
 
 def _as_error(failure: Failure) -> DragonetError:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import trio
 
-from shared.errors import DragonetError, SourceError, StoreError
+from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError
 from shared.nursery import open_nursery
 from shared.protocol import (
     Failure,
@@ -28,10 +28,11 @@ from shared.protocol import (
 from shared.swarm.limits import TokenBucket
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.origin import Origin, OriginJob
-from shared.swarm.outputs import digest_of
 from shared.swarm.task import HostTask, Reporter
 from shared.swarm.tasks import HostTasks
+from shared.swarm.vouched import Unvouched, check_vouched, is_vouched, see_vouched
 from shared.task.bitmap import Bitmap
+from shared.task.digest import parse_content_digest
 from shared.task.identity import redact_url
 
 log = structlog.get_logger()
@@ -87,7 +88,7 @@ class SourceReads:
         try:
             with self._running[granted.grant]:
                 async with self._tasks.wanted(granted.spec, granted.task) as task:
-                    await self._read(granted, task)
+                    await self._read_vouched(granted, task)
         except SourceError as error:
             self._failed(granted, Failure(str(error), error.origin_status, error.retry_after, error.fault))
         except DragonetError as error:
@@ -97,6 +98,18 @@ class SourceReads:
             self._failed(granted, Failure(f"a defect in dragonet: {error!r}", fault="reader"))
         finally:
             del self._running[granted.grant]
+
+    async def _read_vouched(self, granted: SourceGranted, task: HostTask) -> None:
+        """Read; content without the digest that its source vouches for is removed, and the source's fault."""
+        try:
+            await self._read(granted, task)
+        except Unvouched as error:
+            await self._tasks.refuse(task, Failure(str(error)))
+            raise SourceError(str(error)) from None
+        except StoreError:
+            if task.closed and task.failure is not None:  # somebody else here found it out first
+                raise SourceError(task.failure.words, fault=task.failure.fault) from None
+            raise
 
     async def _read(self, granted: SourceGranted, task: HostTask) -> None:
         log.info("going back to source", task=task.id, url=redact_url(granted.spec.url))
@@ -109,6 +122,7 @@ class SourceReads:
         job = OriginJob(granted.spec, task.private_headers, task.meta, pieces)
         async with open_nursery() as nursery:
             nursery.start_soon(sink.hash)
+            nursery.start_soon(see_vouched, task)
             await self._origin.read(job, sink)
             nursery.cancel_scope.cancel()
 
@@ -144,11 +158,14 @@ class _Sink:
 
     async def hash(self) -> None:
         """Hash the content while it arrives, so that no other host has to; cancel it when it is not needed."""
-        self._sha256 = await digest_of(self._task, "sha256")
+        self._sha256 = await self._task.hashes.of("sha256")
         self._task.pulse.beat()
 
     async def opened(self, meta: TaskMeta) -> None:
+        if meta.digest:
+            _check_digest_text(self._task, meta)
         await self._task.adopt(meta)
+        self._task.note_fresh(meta.revalidate or 0.0)
         self._version = meta.version
         if self._grant is not None:
             self._reporter.report(SourceOpened(self._task.id, self._grant, meta))
@@ -185,16 +202,28 @@ class _Sink:
             self._reporter.report(
                 SourceOpened(self._task.id, self._grant, meta)
             )  # others wait for the length
-        meta = await self._with_sha256(meta)
+        meta = await self._seen_through(meta)
         self._reporter.report(SourceFinished(self._task.id, self._grant, meta))
 
-    async def _with_sha256(self, meta: TaskMeta) -> TaskMeta:
-        """The metadata with the content's digest, where this host holds all of it."""
+    async def _seen_through(self, meta: TaskMeta) -> TaskMeta:
+        """The metadata with the content's digest, where this host holds all of it. Raises Unvouched."""
         task = self._task
         while task.complete and task.meta is not None and task.meta.version == meta.version:
-            if self._sha256:
+            check_vouched(task)
+            if self._sha256 and is_vouched(task):
                 meta = msgspec.structs.replace(meta, sha256=self._sha256)
                 await task.note_sha256(meta.version, meta.sha256)
                 break
             await task.pulse.wait()
+        if task.closed:
+            raise StoreError("the content was removed on this host while its origin was being read")
         return meta
+
+
+def _check_digest_text(task: HostTask, meta: TaskMeta) -> None:
+    """Raises SourceError when it is not known what the source vouches for."""
+    try:
+        parse_content_digest(meta.digest)
+    except InvalidRequest as error:
+        url = redact_url(task.spec.url)
+        raise SourceError(f"what {url} vouches for cannot be verified: {error}") from None

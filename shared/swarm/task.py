@@ -6,9 +6,11 @@ meets here. Pieces of two versions never meet: a new version closes the old cont
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -25,6 +27,7 @@ from shared.protocol import (
     TaskMeta,
 )
 from shared.store import Store, TaskContent
+from shared.swarm.hashes import Hashes
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.outputs import OutputFile
 from shared.swarm.pulse import Pulse
@@ -44,8 +47,15 @@ class HostTask:
     """One active task of this host. Owned by :class:`shared.swarm.tasks.HostTasks`."""
 
     def __init__(
-        self, spec: TaskSpec, task_id: str, store: Store, reporter: Reporter, metrics: SwarmMetrics
+        self,
+        spec: TaskSpec,
+        task_id: str,
+        store: Store,
+        reporter: Reporter,
+        metrics: SwarmMetrics,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` gives Unix seconds."""
         self.spec = spec
         self.id = task_id
         self.private_headers: dict[str, str] = {}
@@ -58,6 +68,9 @@ class HostTask:
         """The task was closed for good (idle, or removed here): it is no longer one of the host's."""
         self.bytes: Counter[str] = Counter()
         self.outputs: list[OutputFile] = []
+        self.hashes = Hashes(self)
+        self.unvouched = ""
+        """In words: the content does not have the digest that its source vouches for (see ``vouched``)."""
         self.pulse = Pulse()
         self.users = 0
         self.fetches = 0
@@ -67,6 +80,7 @@ class HostTask:
         self._store = store
         self._reporter = reporter
         self._metrics = metrics
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._opening = trio.Lock()
 
@@ -116,7 +130,13 @@ class HostTask:
             held=self.content.held.to_bytes(),
             digests={n: self.content.digests[n] for n in self.content.held},
             complete=self.complete,
+            fresh=self.fresh_for() if self.content.meta.revalidate is not None else 0.0,
         )
+
+    def fresh_for(self) -> float:
+        """Seconds for which the content need not be checked against its source; infinite for never."""
+        content = self.content
+        return 0.0 if content is None else fresh_for(content.meta, content.record.validated, self._clock())
 
     # --- learning --------------------------------------------------------------------------------
 
@@ -129,9 +149,9 @@ class HostTask:
             if self.closed:
                 raise _removed()
             if self.content is not None and self.content.meta.version == meta.version:
-                known = self.content.meta.sha256
-                if known and not meta.sha256:
-                    meta = msgspec.structs.replace(meta, sha256=known)
+                known = self.content.meta
+                sha256, digest = meta.sha256 or known.sha256, meta.digest or known.digest
+                meta = msgspec.structs.replace(meta, sha256=sha256, digest=digest)
                 if meta != self.content.meta:
                     await self.content.set_meta(meta)
             else:
@@ -163,6 +183,11 @@ class HostTask:
         if content is not None and content.meta.version == version and not content.meta.sha256:
             await content.set_meta(msgspec.structs.replace(content.meta, sha256=digest))
             self.pulse.beat()
+
+    def note_fresh(self, seconds: float) -> None:
+        """The content is what its source has, and need not be checked for so long."""
+        if self.content is not None and self.content.meta.revalidate is not None:
+            self.content.validated(self._clock() + seconds - self.content.meta.revalidate)
 
     def learn(self, version: str, digests: Mapping[int, bytes]) -> None:
         """Digests from the scheduler; those of another version, or contradicting known ones, are ignored."""
@@ -234,7 +259,8 @@ class HostTask:
             self._learn(number, self.content.digests[number])
 
     async def _close(self) -> None:
-        self.content, self._finished = None, False
+        self.content, self._finished, self.unvouched = None, False, ""
+        self.hashes.forget()
         self.digests, self.digested = {}, Bitmap()
         stack, self._stack = self._stack, AsyncExitStack()
         with trio.CancelScope(shield=True):
@@ -264,6 +290,16 @@ class HostTask:
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.held)} pieces"
         return f"<HostTask {self.id[:12]} {state}, {self.users} users>"
+
+
+def fresh_for(meta: TaskMeta, validated: float, now: float) -> float:
+    """Seconds for which content that was valid at ``validated`` need not be checked (Unix times).
+
+    Infinite when it never is; 0 also when the clock has been set back since.
+    """
+    if meta.revalidate is None:
+        return inf
+    return max(0.0, validated + meta.revalidate - now) if validated <= now else 0.0
 
 
 def _removed() -> StoreError:

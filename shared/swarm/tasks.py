@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import trio
 
 from shared.errors import TaskNotFound
+from shared.protocol import Failure
 from shared.store import Store
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.task import HostTask, Reporter
@@ -17,11 +19,20 @@ from shared.task.identity import TaskSpec
 class HostTasks:
     """Finds and opens tasks; counts who uses them. An idle task is closed after ``linger`` seconds."""
 
-    def __init__(self, store: Store, reporter: Reporter, metrics: SwarmMetrics, *, linger: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reporter: Reporter,
+        metrics: SwarmMetrics,
+        *,
+        linger: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._reporter = reporter
         self._metrics = metrics
         self._linger = linger
+        self._clock = clock
         self._tasks: dict[str, HostTask] = {}
 
     def __iter__(self) -> Iterator[HostTask]:
@@ -85,6 +96,14 @@ class HostTasks:
         if task is not None:
             await task.aclose()
 
+    async def refuse(self, task: HostTask, failure: Failure) -> None:
+        """Remove content that must not be given to anybody; whoever waits for it here is told why."""
+        if task.closed:
+            return
+        task.fail(failure)
+        await self.forget(task.id)
+        await self._store.remove(task.id)
+
     async def aclose(self) -> None:
         """Close all tasks."""
         for task in self:
@@ -94,6 +113,8 @@ class HostTasks:
     def _retain(self, spec: TaskSpec, task_id: str) -> HostTask:
         task = self._tasks.get(task_id)
         if task is None:
-            task = self._tasks[task_id] = HostTask(spec, task_id, self._store, self._reporter, self._metrics)
+            task = self._tasks[task_id] = HostTask(
+                spec, task_id, self._store, self._reporter, self._metrics, self._clock
+            )
         task.users += 1
         return task

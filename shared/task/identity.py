@@ -22,11 +22,11 @@ NEUTRAL_HEADERS = frozenset({"user-agent", "referer", "cache-control", "pragma",
 """Request headers that say nothing about who may see the content; all others give the task a scope."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_DNS_SCHEMES = frozenset({"http", "https", "webhdfs", "hdfs", "oci", "file"})
+_DNS_SCHEMES = frozenset({"http", "https", "hdfs", "webhdfs", "swebhdfs", "oci", "file"})
 """Schemes whose authority is the name of a machine, so that its case does not matter."""
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _SECRET_NAMES = re.compile(
-    r"(?i)signature|token|secret|password|passwd|credential|api[-_]?key|^sig$|^auth|accesskey"
+    r"(?i)signature|token|delegation|secret|password|passwd|credential|api[-_]?key|^sig$|^auth|accesskey"
 )
 _TOKEN = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
@@ -226,7 +226,7 @@ def filter_query(url: str, names: Iterable[str]) -> str:
 def redact_url(url: str) -> str:
     """The URL as people and logs may see it: no user, no password, no values of secret-looking parameters."""
     head, question, query = url.partition("?")
-    head = re.sub(r"//[^/@]*@", "//", head)
+    head = re.sub(r"//[^/]*@", "//", head, count=1)
     if not question:
         return head
     shown = [_redact_parameter(p) for p in query.partition("#")[0].split("&")]

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.cluster import Cluster
-from tests.integration.net import connect, free_port, wait_until
+from tests.integration.nginx import Nginx as Nginx
+from tests.integration.nginx import cpu_seconds as cpu_seconds
 from tests.integration.processes import Daemon
 
 MIB = 1 << 20
@@ -117,69 +118,6 @@ def write_content(path: Path, size: int, seed: int = 1) -> None:
             left -= len(part)
 
 
-class Nginx:
-    """nginx with one worker, serving a folder as it does by default with sendfile."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = folder / "root"
-        self.access_log = folder / "access.log"
-        self.address = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self.address}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Nginx:
-        self.root.mkdir(parents=True)
-        config = self.folder / "nginx.conf"
-        user = "user root;" if os.geteuid() == 0 else ""
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = "".join(f"{kind}_temp_path {self.folder};" for kind in kinds)
-        config.write_text(
-            f"""daemon off; worker_processes 1; pid {self.folder}/pid; {user}
-            error_log {self.folder}/error.log;
-            events {{ worker_connections 1024; }}
-            http {{ log_format sent '$uri $body_bytes_sent'; access_log {self.access_log} sent;
-            sendfile on; tcp_nopush on; keepalive_requests 1000000; {temporary}
-            server {{ listen {self.address}; root {self.root}; }} }}"""
-        )
-        self._process = subprocess.Popen(
-            ["nginx", "-p", str(self.folder), "-e", str(self.folder / "error.log"), "-c", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(self._answers, "nginx listens", 10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(10)
-
-    def _answers(self) -> bool:
-        try:
-            connect(self.address, 1).close()
-        except OSError:
-            return False
-        return True
-
-    def body_sent(self, path: str) -> int:
-        """Bytes of bodies sent for ``path``, from the access log."""
-        total = 0
-        for line in self.access_log.read_text().splitlines():
-            name, _, count = line.rpartition(" ")
-            total += int(count) if name == path else 0
-        return total
-
-    def cpu_seconds(self) -> float:
-        """CPU time of master and worker."""
-        assert self._process is not None
-        pids = [self._process.pid]
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        pids += [int(pid) for pid in children.read_text().split()]
-        return sum(cpu_seconds(pid) for pid in pids)
-
-
 @contextmanager
 def cluster(**environ: str) -> Iterator[Cluster]:
     """A cluster that logs little, on the disk where everything else of the benchmark lies."""
@@ -195,11 +133,6 @@ def work_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process with all its threads, ended ones too, in seconds, to the nanosecond."""
-    return time.clock_gettime(~pid << 3 | 2)  # the kernel's number for the CPU clock of another process
 
 
 def children_cpu_seconds() -> float:

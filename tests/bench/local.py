@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from peer.client import LocalClient
-from peer.orders import DownloadOrder
+from peer.orders import DownloadOrder, TaskQuery
 
 
 def download(socket: Path, url: str) -> float:
@@ -49,4 +49,4 @@ async def _remove(socket: Path, task_ids: Sequence[str] | None) -> None:
     if task_ids is None:
         task_ids = [view.task_id for view in await client.tasks()]
     for task_id in task_ids:
-        await client.remove(task_id)
+        await client.remove(TaskQuery(task_id))

@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import footprint, server, small, swarm, transfer
+from tests.bench import footprint, server, small, sources, swarm, transfer
 from tests.bench.common import Benches, Plan, Row, machine, table
 
 BENCHES: Benches = {
     "transfer": transfer.measure,
+    "sources": sources.measure,
     "egress": swarm.egress,
     "eight": swarm.eight_peers,
     "small": small.measure,

@@ -236,6 +236,7 @@ class Cluster:
             "DRAGONET_CONFIG": "",
             "DRAGONET_HOST_DATA_DIR": str(self.folder / "one-shot"),
             "DRAGONET_HOST_SCHEDULER": "http://127.0.0.1:1",
+            "DRAGONET_SOURCE_PLUGIN_DIR": str(self.folder / "plugins"),
         }
         return clean_environment(self.folder, {**own, **self.environ, **(extra or {})})
 
@@ -321,6 +322,28 @@ class Cluster:
         self.peers.append(peer)
         self._run(peer, wait)
         return peer
+
+    def start_up(self, *, environ: Mapping[str, str] | None = None) -> tuple[Peer, str]:
+        """Start ``dragonet up`` with ports of its own: its peer, and the scheduler's address."""
+        scheduler, seeder, listen, gateway = (f"127.0.0.1:{free_port()}" for _ in range(4))
+        socket = self.folder / "up.sock"
+        own = {
+            "DRAGONET_SCHEDULER_LISTEN": scheduler,
+            "DRAGONET_SEEDER_LISTEN": seeder,
+            "DRAGONET_PEER_LISTEN": listen,
+            "DRAGONET_PEER_GATEWAY": gateway,
+            "DRAGONET_PEER_SOCKET": str(socket),
+        }
+        peer = Peer(
+            "up",
+            ["up", "--data-dir", str(self.folder / "up")],
+            address=listen,
+            folder=self.folder,
+            environ=self.environment({**own, **(environ or {})}),
+        )
+        peer.socket, peer.gateway = socket, gateway
+        self._run(peer, True)
+        return peer, scheduler
 
     def start(self, *, seeders: int = 1, peers: int = 1) -> Cluster:
         """A scheduler, then seeders and peers at the same time; all are ready then. Gives itself back."""

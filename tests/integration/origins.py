@@ -115,6 +115,7 @@ class Resource:
     redirect_status: int = 302
     authorization: str = ""
     if_range: bool = True
+    conditional: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class Count:
     requests: int
     body: int
     asked: tuple[Asked, ...]
+
+    @property
+    def checks(self) -> int:
+        """Requests that asked whether the content had changed."""
+        return sum("if-none-match" in one.headers or "if-modified-since" in one.headers for one in self.asked)
 
 
 class Origin:
@@ -272,6 +278,8 @@ class Origin:
             headers["Last-Modified"] = resource.last_modified
         if resource.ranges != "ignore" and resource.framing == "length":
             headers["Accept-Ranges"] = "bytes"
+        if resource.conditional and _unchanged(asked.headers, resource):
+            return self._say(sock, 304, headers, b"", asked)
         status, first, last = 200, 0, len(body) - 1
         wanted = _range(asked.headers.get("range", ""), len(body))
         validator = asked.headers.get("if-range")
@@ -374,6 +382,13 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
     lines = [f"HTTP/1.1 {status} Said", "Date: Thu, 01 Jan 2026 00:00:00 GMT"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _unchanged(headers: Mapping[str, str], resource: Resource) -> bool:
+    """Whether a conditional request is to be answered with 304."""
+    if resource.etag is not None and "if-none-match" in headers:
+        return headers["if-none-match"] == resource.etag
+    return resource.last_modified is not None and headers.get("if-modified-since") == resource.last_modified
 
 
 def _range(text: str, length: int) -> tuple[int, int] | None:

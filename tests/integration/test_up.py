@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.integration.cluster import Cluster, Peer
-from tests.integration.net import free_port, request, wait_until
+from tests.integration.cluster import Cluster
+from tests.integration.net import request, wait_until
 from tests.integration.origins import MIB, Gate, Origin, random_content
 
 CONTENT = random_content(10 * MIB + 1, seed=61)
 
 
-def start_up(cluster: Cluster) -> tuple[Peer, str]:
-    """``dragonet up`` with ports of its own: its peer, and the scheduler's address."""
-    scheduler, seeder, listen, gateway = (f"127.0.0.1:{free_port()}" for _ in range(4))
-    socket = cluster.folder / "up.sock"
-    peer = Peer(
-        "up",
-        ["up", "--data-dir", str(cluster.folder / "up")],
-        address=listen,
-        folder=cluster.folder,
-        environ=cluster.environment(
-            {
-                "DRAGONET_SCHEDULER_LISTEN": scheduler,
-                "DRAGONET_SEEDER_LISTEN": seeder,
-                "DRAGONET_PEER_LISTEN": listen,
-                "DRAGONET_PEER_GATEWAY": gateway,
-                "DRAGONET_PEER_SOCKET": str(socket),
-            }
-        ),
-    )
-    peer.socket, peer.gateway = socket, gateway
-    cluster.daemons.append(peer)
-    peer.start()
-    return peer, scheduler
-
-
 def test_up_serves_gets_and_reads_the_origin_once(cluster: Cluster, origin: Origin) -> None:
-    peer, scheduler = start_up(cluster)
+    peer, scheduler = cluster.start_up()
     url = origin.add("/file.bin", CONTENT)
     first = cluster.get(url, peer).check(CONTENT)
     assert first.sources["origin"] + first.sources["seeder"] == len(CONTENT)
@@ -47,7 +22,7 @@ def test_up_serves_gets_and_reads_the_origin_once(cluster: Cluster, origin: Orig
 
 
 def test_up_goes_on_after_a_kill(cluster: Cluster, origin: Origin) -> None:
-    peer, _ = start_up(cluster)
+    peer, _ = cluster.start_up()
     gate = Gate(4 * MIB)
     url = origin.add("/file.bin", CONTENT, gate=gate)
     running = cluster.start_get(url, peer)
@@ -63,7 +38,7 @@ def test_up_goes_on_after_a_kill(cluster: Cluster, origin: Origin) -> None:
 
 
 def test_another_machine_joins(cluster: Cluster, origin: Origin) -> None:
-    peer, scheduler = start_up(cluster)
+    peer, scheduler = cluster.start_up()
     url = origin.add("/file.bin", CONTENT)
     cluster.get(url, peer).check(CONTENT)
     other = cluster.start_peer(flags=["--scheduler", f"http://{scheduler}"])
@@ -73,7 +48,7 @@ def test_another_machine_joins(cluster: Cluster, origin: Origin) -> None:
 
 
 def test_port_in_use_is_one_sentence(cluster: Cluster) -> None:
-    _, scheduler = start_up(cluster)
+    _, scheduler = cluster.start_up()
     taken = {"DRAGONET_SCHEDULER_LISTEN": scheduler}
     done = cluster.run("up", "--data-dir", str(cluster.folder / "second"), environ=taken, timeout=20)
     assert done.returncode == 1

@@ -1,6 +1,7 @@
 """The reference pages name everything that there is."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from cyclopts import App
@@ -37,14 +38,19 @@ def test_every_metric_is_on_the_metrics_page() -> None:
     assert sorted(name for name in names if f"`{name}" not in text) == []
 
 
+def commands(parent: App, above: str = "") -> Iterator[tuple[str, App]]:
+    for name in parent:
+        if not name.startswith("-"):
+            command = parent[name]
+            assert isinstance(command, App)
+            yield f"{above}{name}", command
+            yield from commands(command, f"{name} ")
+
+
 def test_every_command_and_option_is_on_the_command_page() -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     missing = []
-    for name in app:
-        if name.startswith("-"):
-            continue
-        command = app[name]
-        assert isinstance(command, App)
+    for name, command in commands(app):
         missing += [name] if f"dragonet {name}" not in text else []
         for argument in command.assemble_argument_collection():
             missing += [

@@ -9,7 +9,7 @@ is what the caller said. Certificates are verified against the system's trust.
 
 from __future__ import annotations
 
-from shared.http.client.client import ClientResponse, HttpClient
+from shared.http.client.client import ClientResponse, HttpClient, wire_target
 from shared.http.client.dialing import ConnectCheck
 from shared.http.client.errors import (
     HttpConnectError,
@@ -18,6 +18,7 @@ from shared.http.client.errors import (
     HttpProtocolError,
     HttpTimeout,
 )
+from shared.http.client.pipeline import Pipeline
 from shared.http.client.stream import DIRECT_THRESHOLD, ClientStream
 
 __all__ = [
@@ -31,4 +32,6 @@ __all__ = [
     "HttpError",
     "HttpProtocolError",
     "HttpTimeout",
+    "Pipeline",
+    "wire_target",
 ]

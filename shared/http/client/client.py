@@ -19,6 +19,7 @@ from shared.errors import ConfigError, InvalidRequest
 from shared.http.client.dialing import ConnectCheck
 from shared.http.client.errors import HttpProtocolError, HttpTimeout
 from shared.http.client.network import NetworkBackend, mapped, opened_here, seconds
+from shared.http.client.pipeline import Pipeline
 from shared.http.client.stream import ClientStream
 from shared.http.client.transport import PoolTransport
 from shared.http.fields import Headers
@@ -78,6 +79,7 @@ class HttpClient:
         self._max_connections = max_connections
         self._user_agent = user_agent
         self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._tls: ssl.SSLContext | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -168,6 +170,36 @@ class HttpClient:
             response = await self._send(request, url)
         return ClientStream(response, url, timeouts["read"])
 
+    async def pipeline(
+        self,
+        url: str,
+        *,
+        headers: HeaderItems = (),
+        limit: int,
+        read_timeout: float | None = None,
+    ) -> Pipeline | None:
+        """A new connection to the server of ``url``, for many small GETs that are asked for ahead.
+
+        ``headers`` go with each of them; ``limit`` is the longest body that is received, in bytes. None where
+        requests go through a proxy or a unix socket. Raises HttpError, or what the connect check raises.
+        """
+        if self._proxy is not None or self._uds is not None:
+            return None
+        if self._closed:
+            raise RuntimeError("this HttpClient is closed")
+        target, fields = self._target(url, headers)
+        wire = b"".join(b"%b: %b\r\n" % field for field in fields)
+        if wire.count(b"\r") != len(fields) or wire.count(b"\n") != len(fields) or b"\0" in wire:
+            raise InvalidRequest("a header holds a line break: remove it")
+        patience = self._timeouts["read"] if read_timeout is None else read_timeout
+        default = 443 if target.scheme == "https" else 80
+        with mapped(url):
+            host, patient = target.raw_host.decode(), self._timeouts["connect"]
+            stream = await self._backend.connect_tcp(host, target.port or default, patient)
+            if target.scheme == "https":
+                stream = await stream.start_tls(self._trust(), host, patient)
+        return Pipeline(stream, wire, limit, redact_url(url), patience)
+
     async def _send(self, request: httpx.Request, url: str) -> httpx.Response:
         client = self._client(request.url.scheme == "https")
         token = opened_here.set(False)
@@ -187,15 +219,7 @@ class HttpClient:
     def _build(
         self, method: str, url: str, headers: HeaderItems, content: bytes, timeouts: dict[str, float | None]
     ) -> httpx.Request:
-        target_url, host_header = _split(url)
-        items = list(headers.items() if isinstance(headers, Mapping) else headers)
-        names = {name.lower() for name, _ in items}
-        wire = [] if "host" in names else [(b"Host", host_header)]
-        if "user-agent" not in names:
-            wire.append((b"User-Agent", self._user_agent.encode()))
-        if "accept" not in names:
-            wire.append((b"Accept", b"*/*"))
-        wire += [(name.encode(), value.encode()) for name, value in items]
+        target_url, wire = self._target(url, headers)
         if content or method in ("POST", "PUT", "PATCH"):
             wire.append((b"Content-Length", str(len(content)).encode()))
         return httpx.Request(
@@ -205,6 +229,19 @@ class HttpClient:
             stream=httpx.ByteStream(content),
             extensions={"timeout": timeouts},
         )
+
+    def _target(self, url: str, headers: HeaderItems) -> tuple[httpx.URL, list[tuple[bytes, bytes]]]:
+        """A URL in the library's form, and the header fields for a request to it. Raises InvalidRequest."""
+        target_url, host_header = _split(url)
+        items = list(headers.items() if isinstance(headers, Mapping) else headers)
+        names = {name.lower() for name, _ in items}
+        wire = [] if "host" in names else [(b"Host", host_header)]
+        if "user-agent" not in names:
+            wire.append((b"User-Agent", self._user_agent.encode()))
+        if "accept" not in names:
+            wire.append((b"Accept", b"*/*"))
+        wire += [(name.encode(), value.encode()) for name, value in items]
+        return target_url, wire
 
     def _client(self, tls: bool) -> httpx.AsyncClient:
         if self._closed:
@@ -234,12 +271,15 @@ class HttpClient:
         return client
 
     def _trust(self) -> ssl.SSLContext:
+        if self._tls is not None:
+            return self._tls
         context = ssl.create_default_context()
         if self._ca_file is not None:
             try:
                 context.load_verify_locations(self._ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"certificates in {self._ca_file} cannot be read: {error}") from error
+        self._tls = context
         return context
 
     def __repr__(self) -> str:
@@ -255,6 +295,13 @@ def _deadline(limit: float | None, url: str) -> Iterator[None]:
         raise HttpTimeout(f"{redact_url(url)} did not answer within {limit:g} s")
 
 
+def wire_target(url: str) -> bytes:
+    """A URL's path and query as they stand in a request line."""
+    parts = urlsplit(url)
+    target = quote(parts.path or "/", safe=_TARGET_SAFE)
+    return (target + "?" + quote(parts.query, safe=_TARGET_SAFE) if parts.query else target).encode()
+
+
 def _split(url: str) -> tuple[httpx.URL, bytes]:
     """A URL in the library's form, and its Host header. Raises InvalidRequest."""
     try:
@@ -265,13 +312,10 @@ def _split(url: str) -> tuple[httpx.URL, bytes]:
         raise InvalidRequest(f"{redact_url(url)!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest(f"{redact_url(url)!r} is not an HTTP URL: write it as https://host/path")
-    target = quote(parts.path or "/", safe=_TARGET_SAFE)
-    if parts.query:
-        target += "?" + quote(parts.query, safe=_TARGET_SAFE)
     header = b"[" + wire_host + b"]" if b":" in wire_host else wire_host
     if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
         header += b":%d" % port
     try:
-        return httpx.URL(scheme=parts.scheme, host=host, port=port, raw_path=target.encode()), header
+        return httpx.URL(scheme=parts.scheme, host=host, port=port, raw_path=wire_target(url)), header
     except (httpx.InvalidURL, ValueError) as error:
         raise InvalidRequest(f"{redact_url(url)!r} is not a URL: {error}") from None

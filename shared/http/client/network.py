@@ -78,6 +78,16 @@ class NetworkStream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadTimeout(f"no byte for {timeout:g} s")
         return filled
 
+    async def receive_some_into(self, buffer: memoryview, timeout: float | None) -> int:
+        """Only where ``plain``: what there is on the socket, at least a byte; 0 at the end of the stream."""
+        try:
+            with trio.fail_after(seconds(timeout)):
+                return await self._socket.recv_into(buffer)
+        except trio.TooSlowError as error:
+            raise httpcore.ReadTimeout(f"no byte for {timeout:g} s") from error
+        except (OSError, trio.ClosedResourceError) as error:
+            raise httpcore.ReadError(cause(error)) from error
+
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return

@@ -12,7 +12,9 @@ from scheduler.state import ClusterState
 from scheduler.tasks import Task
 from shared.protocol import (
     Assignment,
+    CheckGranted,
     Failure,
+    FreshWanted,
     HostLease,
     LeaseGranted,
     ParentFailed,
@@ -24,6 +26,7 @@ from shared.protocol import (
     PiecesHeld,
     Report,
     Reports,
+    SourceChecked,
     SourceFailed,
     SourceFinished,
     SourceGranted,
@@ -40,11 +43,15 @@ A = TypeVar("A", bound=Assignment)
 
 SPEC = TaskSpec(url="https://origin.test/file")
 PIECE = 1000
+WALL = 1_700_000_000.0
+"""Unix seconds at the driver's time 0."""
 
 
-def meta(version: str = "v1", pieces: int = 4, *, length: int | None = -1) -> TaskMeta:
+def meta(
+    version: str = "v1", pieces: int = 4, *, length: int | None = -1, revalidate: float | None = None
+) -> TaskMeta:
     """Metadata of a content of so many full pieces (length None: not known yet)."""
-    return TaskMeta(version, PIECE, pieces * PIECE if length == -1 else length)
+    return TaskMeta(version, PIECE, pieces * PIECE if length == -1 else length, revalidate=revalidate)
 
 
 def digest(number: int, version: str = "v1") -> bytes:
@@ -63,7 +70,9 @@ class Driver:
     def __init__(self, seed: int = 1, **settings: Any) -> None:
         self.now = 1000.0
         self.config = SchedulerConfig(**settings)
-        self.state = ClusterState(self.config, now=self.now, rng=random.Random(seed), name="test")
+        self.state = ClusterState(
+            self.config, now=self.now, rng=random.Random(seed), name="test", wall=self.now + WALL
+        )
         self.told: dict[str, list[Assignment]] = {}
         self.instances: dict[str, str] = {}
         self._streams = 0
@@ -137,6 +146,31 @@ class Driver:
 
     def complain(self, child: str, parent: str, reason: str = "gone", spec: TaskSpec = SPEC) -> None:
         self.say(child, ParentFailed(spec.task_id, parent, reason))
+
+    # --- checking
+
+    def ask(self, *hosts: str, about: TaskMeta | None = None, spec: TaskSpec = SPEC, **fields: Any) -> None:
+        """The hosts hold the content and are to give it out."""
+        for host in hosts:
+            self.say(host, FreshWanted(spec.task_id, spec, about or meta(revalidate=60), **fields))
+
+    def check(self, host: str) -> CheckGranted:
+        """The last check that the host was told to make."""
+        return self.all(host, CheckGranted)[-1]
+
+    def checks(self, spec: TaskSpec = SPEC) -> list[tuple[str, CheckGranted]]:
+        """All checks that anybody was told to make."""
+        return [
+            (host, check)
+            for host in self.told
+            for check in self.all(host, CheckGranted)
+            if check.task == spec.task_id
+        ]
+
+    def answer(self, host: str, expired: bool | None, *, grant: str | None = None) -> None:
+        """The outcome of the host's last check."""
+        given = self.check(host)
+        self.say(host, SourceChecked(given.task, grant or given.grant, expired))
 
     # --- reading
 

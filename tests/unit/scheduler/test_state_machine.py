@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from scheduler.freshness import Check
 from scheduler.needs import need_of
 from scheduler.tasks import PeerState, Task
 from shared.protocol import (
@@ -16,15 +19,19 @@ from shared.protocol import (
     ParentsAssigned,
     PeerHolding,
     PeerLeft,
+    SourceChecked,
     SourceFailed,
     SourceFinished,
     SourceGranted,
     SourcePieces,
     SourceRevoked,
     TaskDescribed,
+    TaskMeta,
+    TaskMoved,
     TaskRemoved,
 )
 from shared.task.bitmap import Bitmap
+from shared.task.generation import in_generation
 from shared.task.identity import TaskSpec
 from tests.unit.scheduler.driver import Driver, digests, meta
 
@@ -35,11 +42,17 @@ PUBLIC = TaskSpec(url="https://origin.test/public")
 PRIVATE = TaskSpec(url="https://origin.test/private", scope="cd" * 16)
 SPECS = (PUBLIC, PRIVATE)
 PIECES = 12
+REVALIDATE = 3.0
 
 hosts = st.sampled_from(HOSTS)
 peers = st.sampled_from(PEERS)
 specs = st.sampled_from(SPECS)
 numbers = st.lists(st.integers(0, PIECES - 1), max_size=6, unique=True)
+
+
+def described(version: str, **fields: Any) -> TaskMeta:
+    """What is told of a version."""
+    return meta(version, PIECES, revalidate=REVALIDATE, **fields)
 
 
 class CheckedDriver(Driver):
@@ -73,7 +86,7 @@ class Cluster(RuleBasedStateMachine):
     )
     def begin(self, readers: int, seed: int, absent: set[str], wanting: set[str]) -> None:
         self.d = CheckedDriver(seed, origin_readers=readers, parents=2)
-        self.versions: dict[str, int] = {spec.task_id: 1 for spec in SPECS}
+        self.versions: dict[str, int] = defaultdict(lambda: 1)
         self.seen_digests: dict[tuple[str, str, int], bytes] = {}
         self.restarts = 0
         self.d.join(*(host for host in HOSTS if host not in absent))
@@ -85,7 +98,7 @@ class Cluster(RuleBasedStateMachine):
         return f"v{self.versions[spec.task_id]}"
 
     def about(self, spec: TaskSpec) -> Any:
-        return meta(self.version(spec), PIECES)
+        return described(self.version(spec))
 
     def task(self, spec: TaskSpec) -> Task | None:
         return self.d.state.cluster.tasks.get(spec.task_id)
@@ -135,7 +148,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(host=hosts, spec=specs, pieces=numbers, complete=st.booleans(), old=st.booleans())
     def report_holding(self, host: str, spec: TaskSpec, pieces: list[int], complete: bool, old: bool) -> None:
-        about = meta("v0", PIECES) if old else self.about(spec)
+        about = described("v0") if old else self.about(spec)
         held = list(range(PIECES)) if complete else pieces
         known = digests(held, about.version)
         bits = Bitmap(held).to_bytes()
@@ -161,13 +174,36 @@ class Cluster(RuleBasedStateMachine):
     def complain(self, child: str, parent: str, spec: TaskSpec, reason: str) -> None:
         self.d.complain(child, parent, reason, spec)
 
+    # --- checking
+
+    @rule(host=hosts, spec=specs, may_read=st.booleans())
+    def ask(self, host: str, spec: TaskSpec, may_read: bool) -> None:
+        self.d.ask(host, about=self.about(spec), spec=spec, may_read=may_read)
+
+    @precondition(lambda self: any(self.checks()))
+    @rule(expired=st.sampled_from([True, True, False, None]))
+    def check(self, expired: bool | None) -> None:
+        for task_id, check in list(self.checks()):
+            self.d.say(check.host, SourceChecked(task_id, check.id, expired))
+
+    def checks(self) -> Iterator[tuple[str, Check]]:
+        for task in self.d.state.cluster.tasks.values():
+            if task.freshness.check is not None:
+                yield task.id, task.freshness.check
+
+    @rule(host=hosts, spec=specs)
+    def follow(self, host: str, spec: TaskSpec) -> None:
+        generation = self.d.state.cluster.generations.get(spec.logical_id, "")
+        if any(move.generation == generation for move in self.d.all(host, TaskMoved)):
+            self.d.want(host, spec=in_generation(spec, generation))
+
     # --- reading
 
     @rule(host=hosts, changed=st.booleans(), known=st.booleans())
     def origin_answers(self, host: str, changed: bool, known: bool) -> None:
         for given in self.granted(host)[-1:]:
             self.versions[given.task] += changed
-            self.d.opened(host, meta(f"v{self.versions[given.task]}", PIECES, length=-1 if known else None))
+            self.d.opened(host, described(f"v{self.versions[given.task]}", length=-1 if known else None))
 
     @rule(host=hosts, pieces=numbers)
     def read_pieces(self, host: str, pieces: list[int]) -> None:
@@ -179,7 +215,7 @@ class Cluster(RuleBasedStateMachine):
     def finish_reading(self, host: str, honestly: bool) -> None:
         for given in self.granted(host)[-1:]:
             version = f"v{self.versions[given.task]}"
-            about = meta(version, PIECES)
+            about = described(version)
             if honestly:
                 self.d.opened(host, about)
                 everything = digests(range(PIECES), version)
@@ -243,6 +279,19 @@ class Cluster(RuleBasedStateMachine):
                 assert task.grants or patient, "somebody reads, or the wait has an end"
 
     @invariant()
+    def who_asks_gets_an_answer(self) -> None:
+        cluster = self.d.state.cluster
+        for task in cluster.tasks.values():
+            freshness = task.freshness
+            assert not freshness.asking or freshness.check is not None
+            if freshness.check is not None:
+                assert freshness.check.deadline <= self.d.now + self.d.config.check_timeout
+                assert not cluster.superseded(task)
+                assert cluster.present(freshness.check.host) is not None
+            assert all(cluster.present(host) is not None for host in freshness.asking)
+            assert not (freshness.asking.keys() & task.waiting.keys()) or task.meta is not None
+
+    @invariant()
     def digests_never_change(self) -> None:
         for task in self.d.state.cluster.tasks.values():
             for batch in task.digests.batches():
@@ -296,6 +345,7 @@ class Cluster(RuleBasedStateMachine):
                 d.leave(host)
         d.wait(130)
         assert d.state.cluster.tasks == {}
+        assert d.state.cluster.generations == {}
         assert not d.state.cluster._tasks_of
         assert not d.state.cluster.unmet
         assert d.state.next_deadline() is None

@@ -67,8 +67,9 @@ class Daemon:
                 )
             return self.views[0]
 
-        async def remove(_client: LocalClient, task_id: str) -> None:
-            self.calls.append(task_id)
+        async def remove(_client: LocalClient, query: TaskQuery) -> list[TaskView]:
+            self.calls.append(query)
+            return self.views
 
         async def download(
             _client: LocalClient, order: DownloadOrder, output: int, on_progress
@@ -148,7 +149,7 @@ def test_settings_and_headers_as_written() -> None:
 def test_an_order_has_all_that_was_given() -> None:
     order = make_order(
         "http://h/x",
-        headers=("A: b",),
+        headers={"a": "b"},
         digest="SHA256:" + "AB" * 32,
         byte_range="0-9",
         tag="t",
@@ -254,7 +255,11 @@ def test_stat_and_rm(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None
     assert daemon.calls == [TaskQuery("http://h/x", tag="t", filtered=("a", "b"))]
     assert main(["rm", "ab" * 32]) == 0
     assert capsys.readouterr().out == f"removed {'ab' * 32} (1.0 MiB)\n"
-    assert daemon.calls[1:] == [TaskQuery("ab" * 32), "ab" * 32]
+    assert daemon.calls[1:] == [TaskQuery("ab" * 32)]
+    older = msgspec.structs.replace(VIEW, task_id="cd" * 32)
+    daemon.views = [VIEW, older]
+    assert main(["rm", "http://h/x"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"removed {'cd' * 32} (1.0 MiB)"
     daemon.views = []
     assert main(["stat", "http://h/x"]) == 1
     assert "`dragonet ls` shows" in capsys.readouterr().err
@@ -272,7 +277,11 @@ def test_tables_and_views_of_unusual_tasks() -> None:
     unknown = msgspec.structs.replace(VIEW, length=None, pieces=0)
     complete = msgspec.structs.replace(VIEW, state="complete", sha256="cd" * 32)
     empty = msgspec.structs.replace(VIEW, length=0, held=0)
-    _, first, second, third = task_table([unknown, complete, empty])
+    old = msgspec.structs.replace(complete, superseded=True)
+    _, first, second, third, fourth = task_table([unknown, complete, empty, old])
+    assert " all, old " in fourth
+    assert "superseded:    yes" in describe_task(old)
+    assert "superseded" not in describe_task(complete)
     assert " ? " in first
     assert " all " in second
     assert " 0 B " in third

@@ -25,6 +25,17 @@ def test_lock_file_has_no_holes_and_the_length_that_lmdb_wants(tmp_path: Path) -
             reader.abort()
 
 
+def test_nothing_that_memory_held_before_gets_into_the_file(tmp_path: Path) -> None:
+    """Credentials of a source, say: the unused ends of pages are written too."""
+    path = tmp_path / "some.mdb"
+    with open_environment(path, MAP) as environment, environment.begin(write=True) as txn:
+        held = [bytearray(b"a secret " * 450) for _ in range(400)]
+        del held
+        txn.put(b"long", b"v" * 6000)
+        txn.put(b"short", b"v")
+    assert b"a secret " not in path.read_bytes()
+
+
 def test_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 512 * KIB) as disk:
         old, new = disk / "old.mdb", disk / "new.mdb"

@@ -59,6 +59,24 @@ async def test_least_recently_used_goes_first(tmp_path: Path) -> None:
             await one.check(content)
 
 
+async def test_what_its_source_no_longer_has_goes_first(tmp_path: Path) -> None:
+    one, two, three, four = (Sample(str(n), 3 * PIECE) for n in range(4))
+    async with Store.open(tmp_path, QUOTA, clock=Clock()) as store:
+        await fill(store, one, two, three)
+        store.supersede(three.id)
+        store.supersede("unknown")
+    async with Store.open(tmp_path, QUOTA, clock=Clock()) as store:
+        stored = store.get(three.id)
+        assert stored is not None
+        assert stored.superseded
+        async with store.use(three.id) as content:
+            await fill(store, four)
+            await three.check(content)
+            assert ids(store) == {two.id, three.id, four.id}, "who reads it finishes"
+        await fill(store, one)
+        assert ids(store) == {one.id, two.id, four.id}
+
+
 async def test_pinned_and_used_content_stays(tmp_path: Path) -> None:
     one, two, three = Sample("1", 4 * PIECE), Sample("2", 4 * PIECE), Sample("3", 4 * PIECE)
     async with Store.open(tmp_path, QUOTA, clock=Clock()) as store:

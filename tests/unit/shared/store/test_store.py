@@ -48,6 +48,23 @@ async def test_what_is_put_comes_back_also_after_a_restart(tmp_path: Path, lengt
         assert store.statistics().open == 0
 
 
+async def test_what_is_known_of_a_content_survives_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await keep(store, "one", body(5 * PIECE))
+        async with store.use(TASK) as content:
+            content.validated(1234.5)
+            content.verified("sha256:00")
+    async with opened(tmp_path) as store:
+        task = store.get(TASK)
+        assert task is not None
+        assert (task.validated, task.superseded) == (1234.5, False)
+        async with store.use(TASK) as content:
+            assert content.record.verified == "sha256:00"
+            assert content.record.validated == 1234.5
+        async with store.create(spec(), meta(10, "v2")) as content:
+            assert (content.record.verified, content.record.validated) == ("", 0.0)
+
+
 async def test_small_contents_lie_in_the_index_and_others_in_a_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         small = await keep(store, "small", body(PIECE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -31,6 +31,8 @@ from shared.task.identity import TaskSpec
 from shared.task.pieces import PieceLayout
 
 PIECE = 4096
+WALL = 1_700_000_000.0
+"""Unix seconds at trio's time 0, for hosts."""
 SPEC = TaskSpec("https://origin.example/file")
 
 
@@ -50,9 +52,18 @@ class Sample:
     version: str = "v1"
     piece_length: int = PIECE
 
+    revalidate: float | None = None
+    digest: str = ""
+
     @property
     def meta(self) -> TaskMeta:
-        return TaskMeta(self.version, self.piece_length, len(self.data))
+        return TaskMeta(
+            self.version,
+            self.piece_length,
+            len(self.data),
+            digest=self.digest,
+            revalidate=self.revalidate,
+        )
 
     @property
     def count(self) -> int:
@@ -80,7 +91,7 @@ class MemoryContent:
         self.store = store
         self.spec = spec
         self.meta = meta
-        self.record = SimpleNamespace(complete=False)
+        self.record = SimpleNamespace(complete=False, validated=0.0, verified="", superseded=False)
         self.pieces: dict[int, bytes] = {}
         self.digests: dict[int, bytes] = {}
         self.held = Bitmap()
@@ -118,7 +129,7 @@ class MemoryContent:
             self.store.damaged.discard(number)
             self.held.discard(number)
             del self.pieces[number], self.digests[number]
-            self.record.complete = False
+            self.record.complete, self.record.verified = False, ""
             raise PieceMissing("damaged")
         self.users += 1
         return SimpleNamespace(data=memoryview(self.pieces[number]), close=lambda: self.store.release(self))
@@ -130,6 +141,12 @@ class MemoryContent:
             yield piece.data
         finally:
             piece.close()
+
+    def validated(self, when: float) -> None:
+        self.record.validated = when
+
+    def verified(self, digest: str) -> None:
+        self.record.verified = digest
 
     async def set_meta(self, meta: TaskMeta) -> None:
         self.meta = meta
@@ -170,20 +187,34 @@ class MemoryStore:
         assert content.users > 0
         content.users -= 1
 
-    async def hold(self, of: Sample, *numbers: int) -> None:
+    async def hold(self, of: Sample, *numbers: int, spec: TaskSpec = SPEC, validated: float = 0.0) -> None:
         """Begin with these pieces held."""
-        async with self.create(SPEC, of.meta) as content:
+        async with self.create(spec, of.meta) as content:
+            content.validated(validated)
             for number in numbers or range(of.count):
                 await content.put(number, of.piece(number), expected=None)
+            if not numbers:
+                await content.complete()
 
     def get(self, task_id: str) -> StoredTask | None:
         content = self.contents.get(task_id)
         if content is None:
             return None
         size = sum(map(len, content.pieces.values()))
-        complete = content.record.complete
+        record = content.record
         return StoredTask(
-            task_id, content.spec, content.meta, content.held.copy(), size, complete, False, False, 0, 0
+            task_id=task_id,
+            spec=content.spec,
+            meta=content.meta,
+            held=content.held.copy(),
+            size=size,
+            complete=record.complete,
+            durable=False,
+            pinned=False,
+            created=0,
+            accessed=0,
+            validated=record.validated,
+            superseded=record.superseded,
         )
 
     def tasks(self) -> list[StoredTask]:
@@ -200,12 +231,16 @@ class MemoryStore:
             for callback in self.on_removed:
                 callback(task_id)
 
+    def supersede(self, task_id: str) -> None:
+        if task_id in self.contents:
+            self.contents[task_id].record.superseded = True
+
     def statistics(self) -> SimpleNamespace:
         return SimpleNamespace(used=0, tasks=len(self.contents))
 
-    def held(self, of: Sample) -> bool:
+    def held(self, of: Sample, spec: TaskSpec = SPEC) -> bool:
         """Whether exactly this content is held."""
-        content = self.contents.get(SPEC.task_id)
+        content = self.contents.get(spec.task_id)
         return content is not None and content.pieces == {n: of.piece(n) for n in range(of.count)}
 
 
@@ -366,6 +401,8 @@ class FakeOrigin:
         self.jobs: list[OriginJob] = []
         self.running = 0
         self.script: Callable[[OriginJob, OriginSink], Awaitable[None]] = self.give
+        self.asked: list[tuple[TaskSpec, dict[str, str], TaskMeta]] = []
+        self.expired: Callable[[TaskMeta], Awaitable[bool]] = self.compare
 
     def supports(self, scheme: str) -> bool:
         return scheme == "https"
@@ -380,6 +417,14 @@ class FakeOrigin:
             await self.script(job, sink)
         finally:
             self.running -= 1
+
+    async def is_expired(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
+        self.asked.append((spec, dict(private_headers), meta))
+        return await self.expired(meta)
+
+    async def compare(self, meta: TaskMeta) -> bool:
+        await trio.lowlevel.checkpoint()
+        return meta.version != self.sample.version
 
     async def give(self, job: OriginJob, sink: OriginSink) -> None:
         await sink.opened(self.sample.meta)
@@ -408,6 +453,7 @@ async def running_host(
         config or SwarmConfig(),
         metrics(),
         connect=refuse if lan is None else lan.connect,
+        clock=lambda: WALL + trio.current_time(),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(host.run, None)

@@ -115,6 +115,7 @@ def test_bad_headers_are_refused(name: str, value: str) -> None:
 def test_redaction_hides_users_and_signatures() -> None:
     shown = redact_url("https://u:secret@h/p?X-Amz-Signature=abc&x=1&access_token=t&sig=s")
     assert shown == "https://h/p?X-Amz-Signature=***&x=1&access_token=***&sig=***"
+    assert redact_url("s3://key:se@cr@et@bucket/a@b//c@d") == "s3://bucket/a@b//c@d"
 
 
 @given(st.text(max_size=200))

@@ -1,0 +1,1 @@
+"""What `dragonet plugin init` writes: working plugins, each with its test."""
