@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 ARGS ?=
-PROGRAMS := nginx docker-registry
+PROGRAMS := nginx curl docker-registry javac mvn
 
 .PHONY: help deps test check demo bench lab
 
@@ -18,6 +18,7 @@ help:
 
 deps: .venv/installed
 	@.ci/tools --try $(PROGRAMS)
+	@.ci/hadoop --try
 
 .venv/installed: pyproject.toml constraints.txt .ci/environment
 	@.ci/environment

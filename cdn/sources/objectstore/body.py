@@ -96,9 +96,11 @@ class ObjectResponse(SourceResponse):
     async def receive_into(self, buffer: memoryview) -> int:
         if self._broken is not None:
             raise self._broken
-        if self._stream is None or not buffer:
+        if not buffer or self._received == self.content_length:
             await trio.lowlevel.checkpoint()
             return 0
+        if self._stream is None:
+            raise self._cut("it was given up")
         stream, lent = self._stream, _Lent(buffer)
         self._stream = None
         try:

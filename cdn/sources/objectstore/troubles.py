@@ -38,6 +38,9 @@ _TOKEN = re.compile(
 _BEYOND = re.compile(r"Generic \w+ error: (?:Invalid range: )?Wanted range starting at")
 _WHOLE = re.compile(r"Generic \w+ error: Received non-partial response")
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
+_BAD_TOKEN = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+_OTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect"})
+"""What S3 says with status 400 (its manual, "Error responses")."""
 
 
 class VersionChanged(SourceError):
@@ -115,15 +118,17 @@ def source_error(error: Exception, asked: Asked) -> SourceError:
             origin_status=403,
             fault=asked.credentials.fault,
         )
-    if status in (401, 403):
-        return SourceError(_refused(asked, status, code), origin_status=status, fault=asked.credentials.fault)
+    if status in (401, 403) or code in _BAD_TOKEN:
+        return SourceError(
+            _refused(asked, _more(status, code)), origin_status=status, fault=asked.credentials.fault
+        )
     if status == 404:
         if code in _NO_BUCKET:
             return SourceError(
                 f"{cannot}: {service.host} has no {service.buckets.called} {asked.bucket}", origin_status=404
             )
         return SourceError(f"{asked.shown} does not exist at {service.host}", origin_status=404)
-    if "redirect without LOCATION" in summary or status in (301, 307, 308):
+    if "redirect without LOCATION" in summary or status in (301, 307, 308) or code in _OTHER_REGION:
         return SourceError(
             f"{cannot}: the {service.buckets.called} {asked.bucket} lies in another region: "
             f"set source.options.{scheme}.region",
@@ -155,25 +160,24 @@ def body_error(error: Exception, asked: Asked, received: int, length: int) -> So
     if status is not None and status < 500:
         return source_error(error, asked)
     kind = _found(_KIND, str(error))
-    late = kind == "Timeout"
     return SourceCut(
-        f"{asked.shown} {'stopped' if late else 'broke off'} after {received} of {length} bytes: "
+        f"{asked.shown} broke off after {received} of {length} bytes: "
         f"{_connection(kind or 'Interrupted', str(error), asked.service)}",
         fault="reader" if kind == "Connect" else "origin",
     )
 
 
-def _refused(asked: Asked, status: int, code: str) -> str:
+def _refused(asked: Asked, told: str) -> str:
     service, credentials = asked.service, asked.credentials
     if not service.signed(credentials):
         names = ", ".join(sorted(service.carried))
         return (
-            f"{asked.shown} may not be read without credentials ({status}{', ' + code if code else ''}): set them in "
+            f"{asked.shown} may not be read without credentials{told}: set them in "
             f"source.options.{service.scheme}, or send them with the request ({names})"
         )
     return (
-        f"{asked.shown} may not be read with the credentials {credentials.source(service.scheme)} "
-        f"({status}{', ' + code if code else ''}): check them, and what they allow"
+        f"{asked.shown} may not be read with the credentials {credentials.source(service.scheme)}{told}: "
+        "check them, and what they allow"
     )
 
 

@@ -1,6 +1,6 @@
 """Keeps plugins from eating the memory of the process, and stops the threads that were given up.
 
-Python does not tell whose memory is whose. So the process is watched while plugins run: every tenth of a
+Python does not tell whose memory is whose. So the process is watched while plugins run: every twentieth of a
 second what it has gained is charged to each of them by its share in the processor time since then, since
 who fills memory is busy with it. A plugin that has more than it may is stopped: its call ends with an error
 at once, its thread as :mod:`cdn.sources.plugins.threads` tells. What one instruction allocates is out of
@@ -9,7 +9,8 @@ run, get no more than ``memory`` + ``SLACK`` within one tick (RLIMIT_DATA): beyo
 in the plugin.
 
 What this cannot do: tell apart what two busy plugins, or a busy plugin and a busy engine, allocate in the
-same moment; stop C code that catches its own failed allocations; free what a plugin keeps after its call.
+same moment; keep the engine's own allocations from failing when a plugin has just reached the limit of the
+tick; stop C code that goes on whatever fails; free what a plugin keeps after its call.
 A plugin that leaks a little with every call is not noticed. Programs that a plugin starts inherit the limit,
 each for itself. Who wants to be safe from a plugin does not install it.
 """
@@ -26,9 +27,9 @@ from typing import Any
 from cdn.sources.plugins.memory import DataLimit, Memory, process_memory
 from cdn.sources.plugins.threads import Job
 
-TICK = 0.1
+TICK = 0.05
 """Seconds between two looks."""
-LINGER = 20
+LINGER = 40
 """Ticks without anything to watch after which the watching thread ends."""
 SLACK = 1024**3
 """Bytes that may come within one tick from everybody else: above all the stacks of new threads."""

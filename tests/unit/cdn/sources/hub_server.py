@@ -7,12 +7,21 @@ storage, to which it redirects with ``X-Linked-Etag`` and ``X-Linked-Size``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from prometheus_client import CollectorRegistry
+
+from cdn.config import SourceConfig
+from cdn.policy import SourcePolicy
+from cdn.reader import SourceReader
+from cdn.sources.context import SourceContext
+from cdn.sources.huggingface import HuggingFaceSource, open_source
+from shared.http.client import HttpClient
 from shared.http.messages import Request, Response
+from tests.unit.cdn.fakes import MIB
 from tests.unit.cdn.sources.storage_server import Seen, Storage, content_response, listening
 
 TOKEN = "hf_aTokenThatNobodyMaySee"
@@ -165,3 +174,27 @@ async def hub() -> AsyncIterator[FakeHub]:
     async with listening(fake.storage) as storage, listening(fake) as address:
         fake.storage.address, fake.address = storage, address
         yield fake
+
+
+@asynccontextmanager
+async def client(
+    fake: FakeHub, options: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[HuggingFaceSource]:
+    """The source, reading from this hub."""
+    async with HttpClient() as http:
+        given = {"endpoint": fake.endpoint, **(options or {})}
+        context = SourceContext("hf", http, SourcePolicy(["hf"]), SourceConfig(), given, environ or {})
+        yield open_source(context)
+
+
+@asynccontextmanager
+async def reading(fake: FakeHub, **options: str) -> AsyncIterator[SourceReader]:
+    """The engine, reading from this hub."""
+    config = SourceConfig(
+        schemes=("hf",),
+        options={"hf": {"endpoint": fake.endpoint, **options}},
+        span=16 * MIB,
+        retry_delay=0.0,
+    )
+    async with SourceReader.open(config, CollectorRegistry()) as reader:
+        yield reader

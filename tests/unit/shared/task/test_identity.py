@@ -77,6 +77,21 @@ def test_international_urls_have_their_ascii_form() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("OCI://Registry.Example:5000/Lib/app@sha256:AB", "oci://registry.example:5000/Lib/app@sha256:AB"),
+        ("oci://[::1]:5000/lib/app:V1", "oci://[::1]:5000/lib/app:V1"),
+        ("oci://user:secret@registry/app@sha256:ab", "oci://registry/app@sha256:ab"),
+        ("hf://Owner/Name@v1/a b", "hf://Owner/Name@v1/a%20b"),
+        ("hf://datasets/Owner/Name@refs%2Fpr%2F1/x", "hf://datasets/Owner/Name@refs%2Fpr%2F1/x"),
+    ],
+)
+def test_what_follows_an_at_sign_in_the_path_is_no_host(url: str, normal: str) -> None:
+    assert normalize_url(url)[0] == normal
+    assert normalize_url(normal) == (normal, "")
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("", "no scheme"),

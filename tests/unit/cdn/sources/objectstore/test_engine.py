@@ -155,6 +155,8 @@ async def test_a_cancelled_read_gives_the_buffer_back() -> None:
         with trio.move_on_after(0.05) as scope:
             await response.receive_into(memoryview(bytearray(1000)))
         assert scope.cancelled_caught
+        with pytest.raises(SourceCut, match="after 0 of 1000000 bytes: it was given up"):
+            await response.receive_into(memoryview(bytearray(1000)))
         await response.aclose()
 
 
@@ -186,6 +188,12 @@ async def test_nobody_answers() -> None:
             b"HTTP/1.1 400 Bad\r\nContent-Length: 18\r\n\r\n<Code>A</Code>sig=",
             r"answered 400 \(A\)",
             "origin",
+            400,
+        ),
+        (
+            b"HTTP/1.1 400 Bad\r\nContent-Length: 25\r\n\r\n<Code>ExpiredToken</Code>",
+            r"without credentials \(400, ExpiredToken\)",
+            "reader",
             400,
         ),
         (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "without credentials", "reader", 401),
