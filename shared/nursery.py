@@ -6,7 +6,7 @@ Where one error ends the common work, callers want that error: they catch StoreE
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -27,6 +27,24 @@ async def open_nursery() -> AsyncIterator[trio.Nursery]:
         if error is None:
             raise
         raise error from error.__cause__
+
+
+async def run_several(work: Callable[[], Awaitable[None]], count: int) -> None:
+    """Run ``work`` ``count`` times at once. The first error ends the others, and is raised as itself."""
+    errors: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(run)
+    if errors:
+        raise errors[0]
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

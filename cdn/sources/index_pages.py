@@ -36,7 +36,7 @@ _TAG = re.compile(r"<[^<>]*+>")
 _SIZE = re.compile(r"(?:^|\s)(\d{1,15})(?: ?bytes| ?B)?$")
 _ROUND_SIZE = re.compile(r"(?:^|\s)(\d{1,6}(?:\.\d{1,3})?) ?([KMGT])(?:i?B)?$", re.IGNORECASE)
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SAFE = "%!$'()*,;=+@~"
+_SAFE = "%!$&'()*+,:;=@~"
 _BEHIND = 1000
 """Characters behind a link that are looked at."""
 

@@ -18,7 +18,7 @@ from cdn.sources.interface import AsyncResourceClient, SourceCut, SourceRequest,
 from cdn.tree.frames import SMALL_FILE, Begun, Ended, File, Refused, head_frame
 from cdn.tree.walk import FoundFile, Listing
 from shared.errors import SourceError
-from shared.nursery import open_nursery
+from shared.nursery import run_several
 from shared.swarm.pulse import Pulse
 
 LANES = 4
@@ -107,9 +107,7 @@ class TreeStream:
     async def run(self) -> None:
         """Read everything; what goes wrong is raised to whoever receives."""
         try:
-            async with open_nursery() as nursery:
-                for _ in range(LANES):
-                    nursery.start_soon(self._lane)
+            await run_several(self._lane, LANES)
         except SourceError as error:
             self._error = error
             self._pulse.beat()
@@ -166,9 +164,7 @@ class TreeStream:
                 while unsent and unsent[0] in ready:
                     await self.put(batch, ready.pop(unsent.popleft()))
 
-        async with open_nursery() as nursery:
-            for _ in range(min(SINGLY_AT_ONCE, len(numbers))):
-                nursery.start_soon(work)
+        await run_several(work, min(SINGLY_AT_ONCE, len(numbers)))
 
     async def _frames_of(self, file: FoundFile) -> bytes:
         try:

@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -17,7 +18,7 @@ from cdn.sources.interface import AsyncResourceClient, SourceEntry, SourceReques
 from cdn.tree.order import Filter, TreeOrder
 from cdn.tree.paths import UnsafeName, relative_path
 from shared.errors import SourceError
-from shared.nursery import open_nursery
+from shared.nursery import run_several
 from shared.task.identity import redact_url
 
 MAX_FILES = 100_000
@@ -96,9 +97,7 @@ class _Walk:
         for _ in range(self._filter.levels):
             below: list[str] = []
             waiting = deque(level)
-            async with open_nursery() as nursery:
-                for _ in range(min(AT_ONCE, len(level))):
-                    nursery.start_soon(self._list_several, waiting, below)
+            await run_several(partial(self._list_several, waiting, below), min(AT_ONCE, len(level)))
             if not below:
                 break
             level = sorted(below)

@@ -69,7 +69,7 @@ class LargeFiles:
 
         Raises OutputError when nothing can be written any more, DeadlineExceeded.
         """
-        from shared.nursery import open_nursery
+        from shared.nursery import run_several
 
         waiting = deque(self._unpacker.outcome.later)
         at_once = min(AT_ONCE, len(waiting))
@@ -82,9 +82,7 @@ class LargeFiles:
                 else:
                     await self._one(name, download, at_once)
 
-        async with open_nursery() as nursery:
-            for _ in range(at_once):
-                nursery.start_soon(work)
+        await run_several(work, at_once)
 
     async def _one(self, name: str, download: Download, at_once: int) -> None:
         outcome = self._unpacker.outcome

@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -44,6 +44,8 @@ from cdn.sources.plugins.response import CLOSING, PluginResponse, discard_given,
 from cdn.sources.plugins.threads import Job
 from cdn.sources.plugins.words import Unimplemented, Words
 from shared.errors import SourceError
+
+T = TypeVar("T")
 
 __all__ = ["PluginClient", "adapt", "check_methods"]
 
@@ -126,10 +128,14 @@ class PluginClient(AsyncResourceClient):
     async def download(self, request: SourceRequest) -> SourceResponse:
         """Checked; its bytes are, while they come (see :class:`PluginResponse`)."""
         if request.range is not None and request.range[0] > 0 and request.url not in self._probed:
-            async with self._probing.setdefault(request.url, trio.Lock()):
-                if request.url not in self._probed:
-                    await self._probe(request, request.range[0])
-            self._probing.pop(request.url, None)
+            lock = self._probing.setdefault(request.url, trio.Lock())
+            try:
+                async with lock:
+                    if request.url not in self._probed:
+                        await self._probe(request, request.range[0])
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    self._probing.pop(request.url, None)
         return await self._download(request)
 
     async def _probe(self, request: SourceRequest, first: int) -> None:
@@ -160,10 +166,11 @@ class PluginClient(AsyncResourceClient):
                 use=use,
                 discard=partial(discard_given, self._words),
             )
-            closers = closers_of(self._words, given)
+            closers = self._look(partial(closers_of, self._words, given), request)
             if use.exceeded:
                 raise self._words.memory("download")
-            answer = PluginResponse(calls, check_answer(self._words, given, request), request, use, closers)
+            checked = self._look(partial(check_answer, self._words, given, request), request)
+            answer = self._look(partial(PluginResponse, calls, checked, request, use, closers), request)
             if answer.content_length == 0:
                 # Nobody would read it, so nobody would see that there is something.
                 await answer.receive_into(memoryview(bytearray(1)))
@@ -172,6 +179,15 @@ class PluginClient(AsyncResourceClient):
             calls.done(use)
             raise
         return answer
+
+    def _look(self, look: Callable[[], T], request: SourceRequest) -> T:
+        """Look at what the plugin gave, whose attributes may be code of the plugin's as well."""
+        failure: SourceError
+        try:
+            return look()
+        except BaseException as error:  # noqa: BLE001 - as wherever the plugin's code runs
+            failure = self._words.raised(error, "download", request)
+        raise failure
 
     def is_immutable(self, request: SourceRequest) -> bool:
         """False for everything that goes wrong. A plugin whose answer takes too long is not asked again."""

@@ -38,7 +38,7 @@ class Closers:
         self.plain: deque[Callable[[], object]] = deque()
         self.later: deque[Callable[[], Any]] = deque()
         for closer in closers:
-            (self.later if inspect.iscoroutinefunction(closer) else self.plain).append(closer)
+            (self.later if _is_async(closer) else self.plain).append(closer)
 
     def run_plain(self) -> None:
         """Call the plain ones. Blocking."""
@@ -276,6 +276,11 @@ def _closing(thing: object) -> list[Callable[[], object]]:
         if callable(closer):
             return [closer]
     return []
+
+
+def _is_async(closer: Callable[[], object]) -> bool:
+    # (async generators' own ``aclose`` is no coroutine function)
+    return inspect.iscoroutinefunction(closer) or getattr(closer, "__name__", "") == "aclose"
 
 
 async def _same(found: Awaitable[object]) -> object:

@@ -236,7 +236,8 @@ class Watch:
         idle = 0
         while True:
             time.sleep(TICK)
-            self.tick()
+            with suppress(MemoryError):  # of all moments in this one; the next look is soon
+                self.tick()
             with self._lock:
                 idle = 0 if self._uses or self._late else idle + 1
                 if idle > LINGER:

@@ -20,6 +20,7 @@ from cdn.tree.frames import File, Head, Refused, TreeDecoder, TreeTaker
 from cdn.tree.order import TreeOrder
 from cdn.tree.source import TreeSource
 from shared.errors import SourceError
+from shared.nursery import open_nursery
 
 ROOT = "mem://box/top/"
 CONFIG = SourceConfig(retry_delay=0.01)
@@ -153,7 +154,7 @@ async def read_tree(
 ) -> tuple[Collected, str]:
     """The whole tree, and its ETag."""
     collected = Collected()
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         tree = TreeSource(source, order.text, CONFIG, nursery)
         view = memoryview(bytearray(buffer))
         async with await tree.download(SourceRequest(root, headers or {})) as answer:

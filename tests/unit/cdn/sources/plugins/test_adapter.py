@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import threading
 import urllib.error
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -130,10 +129,12 @@ async def test_methods_may_be_of_any_kind(kind: type[Any]) -> None:
 
 async def test_plain_methods_run_in_named_threads() -> None:
     seen: list[str] = []
-    client = adapted(
-        with_method("get_content_length", lambda _: len(seen.append(threading.current_thread().name) or "x"))
-    )
-    assert await client.get_content_length(REQUEST) == 1
+
+    def named(_: object) -> int:
+        seen.append(threading.current_thread().name)
+        return 1
+
+    assert await adapted(with_method("get_content_length", named)).get_content_length(REQUEST) == 1
     assert seen == ["plugin d7yfs"]
 
 
@@ -418,7 +419,7 @@ async def test_a_source_error_speaks_for_itself() -> None:
     def fails(_: object) -> SourceResponse:
         raise RangeNotSatisfiable("nothing there", total=5)
 
-    with pytest.raises(RangeNotSatisfiable, match="^nothing there$") as caught:
+    with pytest.raises(RangeNotSatisfiable, match=r"^nothing there$") as caught:
         await adapted(Gives(fails)).download(REQUEST)
     assert caught.value.total == 5
 
@@ -431,7 +432,7 @@ async def test_an_error_whose_text_fails() -> None:
     def fails(_: object) -> int:
         raise Nasty
 
-    with pytest.raises(SourceError, match="failed in get_content_length: Nasty$"):
+    with pytest.raises(SourceError, match=r"failed in get_content_length: Nasty$"):
         await adapted(with_method("get_content_length", fails)).get_content_length(REQUEST)
 
 
@@ -453,7 +454,19 @@ async def test_no_secret_is_told() -> None:
         assert secret not in str(logs)
     assert [entry["log_level"] for entry in logs] == ["debug"]
     assert "in fails" in logs[0]["stack"], "the traceback is for who debugs"
-    assert logging.getLogger().level  # nothing was configured by the way
+
+
+async def test_an_answer_whose_attributes_are_code() -> None:
+    class Nasty(SourceResponse):
+        @property
+        def etag(self) -> str:  # type: ignore[override]
+            raise SystemExit(5)
+
+        @etag.setter
+        def etag(self, value: str) -> None: ...
+
+    with pytest.raises(SourceError, match="failed in download: SystemExit: 5"):
+        await adapted(Gives(lambda _: Nasty(SHORT))).download(REQUEST)
 
 
 async def test_a_plugin_cannot_change_the_request() -> None:
@@ -485,7 +498,7 @@ async def test_an_async_method_that_never_ends() -> None:
         return 1
 
     client = adapted(with_method("get_content_length", never), SOON)
-    with pytest.raises(SourceError, match="get_content_length has run for 0.05 s"):
+    with pytest.raises(SourceError, match=r"get_content_length has run for 0\.05 s"):
         await client.get_content_length(REQUEST)
 
 
@@ -631,7 +644,7 @@ async def test_a_cancelled_async_method_with_a_nursery() -> None:
 
 async def test_a_method_of_another_framework() -> None:
     class Future:
-        def __await__(self) -> Iterator[object]:
+        def __await__(self) -> Generator[object, None, None]:
             yield self
 
     async def foreign(_: object) -> int:
@@ -771,6 +784,7 @@ async def test_ranges_are_probed_once_for_each_url() -> None:
             for _ in range(3):
                 nursery.start_soon(_read_part, client, SourceRequest(REQUEST.url, range=(100, 199)))
     assert good.asked.count((100, 100)) == 1
+    assert not client._probing  # type: ignore[attr-defined]
     assert len(good.asked) == 7
     assert await content(await client.download(SourceRequest(REQUEST.url, range=(0, 9)))) == SHORT[:10]
     other = SourceRequest(REQUEST.url + "2", range=(5, 5))

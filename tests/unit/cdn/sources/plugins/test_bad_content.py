@@ -82,7 +82,7 @@ async def test_text() -> None:
 @pytest.mark.parametrize("after", [0, 3])
 async def test_chunks_that_are_no_bytes(chunk: object, shown: str, after: int) -> None:
     def give(request: SourceRequest) -> SourceResponse:
-        return SourceResponse(iter([b"x" * 1000] * after + [chunk]))  # type: ignore[list-item]
+        return SourceResponse(iter([b"x" * 1000] * after + [chunk]))  # type: ignore[arg-type]
 
     _, said = await read_bad(Gives(give), b"x" * 1000 * after)
     assert said == f"the source plugin bad gave {shown} for its content: it takes bytes"

@@ -69,7 +69,8 @@ def test_an_endless_loop_is_stopped() -> None:
 
 
 def test_what_catches_everything_is_stopped_so_often_and_then_left_alone() -> None:
-    begun, caught = threading.Semaphore(0), []
+    begun = threading.Semaphore(0)
+    caught: list[type[BaseException]] = []
 
     def stubborn() -> None:
         while len(caught) < STOPS:
