@@ -20,6 +20,7 @@ import structlog
 from scheduler.cluster import Cluster
 from scheduler.freshness import Asking, Check
 from scheduler.grants import Applicant, choose_reader
+from scheduler.knowledge import describe
 from scheduler.tasks import Task
 from shared.protocol import (
     CheckGranted,
@@ -67,7 +68,7 @@ def asked(cluster: Cluster, task: Task, host: str, report: FreshWanted, now: flo
         cluster.touch(task)
         return
     if task.meta is None:
-        task.describe(report.meta)
+        describe(cluster, task, host, report.meta)
     elif task.meta.version != report.meta.version:
         cluster.send(host, TaskDescribed(task.id, task.meta))
     if _fresh(task, now):

@@ -75,8 +75,8 @@ class FileSource(AsyncResourceClient):
             raise
 
     async def list(self, request: SourceRequest) -> Sequence[SourceEntry]:
-        """Files and folders directly in the folder, sorted; what is neither, or leads out of the roots through a
-        link, is left out."""
+        """Files and folders directly in the folder, sorted; what is neither, and links that lead out of the roots
+        or round in a circle, are left out."""
         return await trio.to_thread.run_sync(self._list, request)
 
     def bulk_reader(self, folder: SourceRequest) -> FileBulkReader:
@@ -110,8 +110,9 @@ class FileSource(AsyncResourceClient):
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode):
                 real = Path(os.path.realpath(f"/proc/self/fd/{folder}/{name}"))
-                if not self._allows(real):
-                    return None
+                above = Path(os.readlink(f"/proc/self/fd/{folder}"))
+                if not self._allows(real) or above.is_relative_to(real):
+                    return None  # it leads out, or round in a circle
                 found = os.stat(name, dir_fd=folder)
         except OSError:
             return None  # gone since, or a link to nowhere

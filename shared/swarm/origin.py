@@ -52,7 +52,8 @@ class OriginSink(Protocol):
         """Wait until ``count`` more bytes may be received under the download limits."""
 
     async def finished(self, meta: TaskMeta) -> None:
-        """Everything asked for was read; ``meta.length`` is final."""
+        """Everything asked for was read; ``meta.length`` is final. Raises DigestMismatch when the content is
+        not what the source vouches for."""
 
 
 class Origin(Protocol):
@@ -61,7 +62,8 @@ class Origin(Protocol):
     async def read(self, job: OriginJob, sink: OriginSink) -> None:
         """Read what the job asks for into the sink.
 
-        Returns after ``sink.finished``. Raises SourceError (status, words, whose fault) or StoreError.
+        Returns after ``sink.finished``. Raises SourceError (status, words, whose fault), or what the sink
+        raises.
         Cancellation leaves the pieces that were handed over, and no connection open.
         """
 

@@ -51,7 +51,7 @@ __all__ = ["PluginClient", "adapt", "check_methods"]
 
 log = structlog.get_logger()
 
-PATIENCE = 0.25
+PATIENCE = 0.5
 """Seconds that ``is_immutable``, which must not block, may do so: the only call that the loop waits for."""
 KNOWN = 1024
 """URLs of which is remembered that the plugin keeps to their ranges."""

@@ -49,13 +49,13 @@ class PluginCalls:
         self._account = Account(memory)
         self._watch = watch
         self._limiter = trio.CapacityLimiter(threads)
-        self._abandoned: set[Job[Any]] = set()
+        self._abandoned: dict[Job[Any], float] = {}
 
     @property
     def stuck(self) -> int:
         """Calls that were given up, have run for longer than they may, and have not returned."""
-        latest = time.monotonic() - self.timeout
-        return sum(1 for job in tuple(self._abandoned) if job.begun is not None and job.begun <= latest)
+        now = time.monotonic()
+        return sum(1 for moment in tuple(self._abandoned.values()) if moment <= now)
 
     def use(self) -> Use:
         """Something that the plugin does; end it with :meth:`done`."""
@@ -97,7 +97,6 @@ class PluginCalls:
         use: Use,
         late: SourceError,
         *,
-        timeout: float | None = None,
         request: SourceRequest | None = None,
         discard: Callable[[Any], None] = lambda _: None,
     ) -> T:
@@ -105,7 +104,6 @@ class PluginCalls:
 
         Cancellation takes effect at once; the thread is left alone, and stopped when it takes too long.
         """
-        timeout = self.timeout if timeout is None else timeout
         if self.stuck >= STUCK:
             raise self.words.stuck(self.stuck)
         job = Job(
@@ -122,7 +120,7 @@ class PluginCalls:
         taken = _Taken(self._limiter, job)
         failure = late
         try:
-            with trio.move_on_after(timeout) as scope, use.cancelled_by(_canceller(scope)):
+            with trio.move_on_after(self.timeout) as scope, use.cancelled_by(_canceller(scope)):
                 await trio.to_thread.run_sync(
                     job.run,
                     thread_name=f"plugin {self.words.name}",
@@ -135,26 +133,26 @@ class PluginCalls:
             if not taken.handed:
                 self._limiter.release_on_behalf_of(job)
             if job.abandon():
-                self._leave_behind(job, use, timeout, begun=taken.handed and failure is late)
-        if job.succeeded:
+                if taken.handed and failure is late:
+                    self._leave_behind(job, 0.0 if scope.cancelled_caught else self.timeout)
+                else:
+                    use.leave(job)  # it never began
+        if job.succeeded and not job.abandoned:
             return cast(T, job.value)
         if use.exceeded:
             raise self.words.memory(what)
         raise job.error or failure
 
-    def _leave_behind(self, job: Job[Any], use: Use, timeout: float, *, begun: bool) -> None:
-        if not begun:
-            use.leave(job)
-            return
-        self._abandoned.add(job)
+    def _leave_behind(self, job: Job[Any], patience: float) -> None:
+        """Nobody waits for the job; after so many seconds it is stopped, and counts as stuck."""
+        self._abandoned[job] = time.monotonic() + patience
+        self._watch.late(job, patience)
         if job.settled:
-            self._abandoned.discard(job)  # it ended between the two lines
-        elif job.begun is not None:
-            self._watch.late(job, max(0.0, job.begun + timeout - time.monotonic()))
+            self._abandoned.pop(job, None)  # it has ended meanwhile
 
     def _ended(self, use: Use, job: Job[Any]) -> None:
         use.leave(job)
-        self._abandoned.discard(job)
+        self._abandoned.pop(job, None)
 
     async def in_loop(
         self,
@@ -163,13 +161,11 @@ class PluginCalls:
         use: Use,
         late: SourceError,
         *,
-        timeout: float | None = None,
         request: SourceRequest | None = None,
     ) -> T:
         """Await an async call. Raises SourceError: ``late`` when it takes too long."""
         failure: SourceError | None = None
-        timeout = self.timeout if timeout is None else timeout
-        with trio.move_on_after(timeout) as scope, use.cancelled_by(_canceller(scope)):
+        with trio.move_on_after(self.timeout) as scope, use.cancelled_by(_canceller(scope)):
             try:
                 return await _metered(_awaited(call), use)
             except trio.Cancelled:

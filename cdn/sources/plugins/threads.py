@@ -19,7 +19,8 @@ from shared.errors import SourceError
 T = TypeVar("T")
 
 STOPS = 3
-"""Times that a thread is stopped; code that catches even that is left alone afterwards."""
+"""Times that a thread is stopped: a Stop is lost where Python only reports errors (in a finalizer, say), or to
+code that catches even that; which is left alone afterwards."""
 
 
 class Stop(BaseException):
@@ -51,7 +52,6 @@ class Job(Generic[T]):
         self._clock = 0
         self._cpu = 0.0
         self._stops = 0
-        self.begun: float | None = None
         self.settled = False
         self.abandoned = False
         self.value: T | None = None
@@ -97,7 +97,6 @@ class Job(Generic[T]):
             self._thread = threading.get_ident()
             self._clock = time.pthread_getcpuclockid(self._thread)
             self._cpu = -time.thread_time()
-            self.begun = time.monotonic()
             return True
 
     def _settle(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import structlog
 import trio
 
-from cdn.sources.interface import SourceRequest
+from cdn.sources.interface import RangeNotSatisfiable, SourceCut, SourceRequest
 from shared.errors import Fault, SourceError
 from shared.task.identity import NEUTRAL_HEADERS, redact_url
 from shared.units import write_size
@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 MAX_TEXT = 300
 """Characters of an exception's text that are shown."""
+MAX_SENTENCE = 1000
+"""Characters that are shown of a SourceError, which is meant to be."""
 _SHORTEST_SECRET = 6
 """Shorter values are not looked for in texts: they would be found in every other word."""
 _CHAIN = 10
@@ -98,9 +100,7 @@ class Words:
             stack="".join(traceback.format_tb(error.__traceback__)),
         )
         if isinstance(error, SourceError):
-            error.__cause__ = error.__context__ = None
-            error.args = (text,)  # a plugin's author may repeat a credential in it
-            return error.with_traceback(None)
+            return _copy(error, text or f"the source plugin {self.name} failed in {what}")
         if isinstance(error, MemoryError):
             return self._out_of_memory(what)
         if isinstance(error, NotImplementedError):
@@ -127,7 +127,8 @@ class Words:
         if request is not None:
             text = text.replace(request.url, redact_url(request.url))
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+        most = MAX_SENTENCE if isinstance(error, SourceError) else MAX_TEXT
+        return text if len(text) <= most else text[:most] + "…"
 
     def __repr__(self) -> str:
         return f"<Words about {self.name}>"
@@ -157,6 +158,31 @@ def _only(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _copy(error: SourceError, text: str) -> SourceError:
+    """A SourceError of a plugin's as the engine may rely on it, whatever the plugin made of it."""
+    total = getattr(error, "total", None)
+    if isinstance(error, RangeNotSatisfiable):
+        return RangeNotSatisfiable(
+            text,
+            total=total if isinstance(total, int) and total >= 0 else None,
+            etag=_field(error, "etag"),
+            last_modified=_field(error, "last_modified"),
+        )
+    kind = SourceCut if isinstance(error, SourceCut) else SourceError
+    status, after, fault = error.origin_status, error.retry_after, error.fault
+    return kind(
+        text,
+        origin_status=status if isinstance(status, int) else None,
+        retry_after=float(after) if isinstance(after, (int, float)) and 0 <= after < 1e9 else None,
+        fault=fault if fault in ("origin", "reader", "request") else "origin",
+    )
+
+
+def _field(error: SourceError, name: str) -> str:
+    value = getattr(error, name, "")
+    return value if isinstance(value, str) else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -206,6 +206,8 @@ def _framing(head: bytes) -> tuple[bool, int, bool] | None:
         return None
     if status[0] == 0x31 or status in (b"204", b"304") or b"\r\n " in head or b"\r\n\t" in head:
         return None
+    if head.count(b"\n") != head.count(b"\r\n"):
+        return None  # an answer that ends elsewhere for others
     length = -1
     plain, keep = status == b"200", True
     for name, value in _FIELDS.findall(head):

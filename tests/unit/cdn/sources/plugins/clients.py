@@ -31,7 +31,7 @@ SHORT = random_bytes(300_000, 6)
 MEMORY = 1024 * MIB
 PATIENCE = 60.0
 """Longer than any test takes: nothing may wait for it."""
-SOON = 0.05
+SOON = 0.25
 """For what is to run into its deadline."""
 
 
@@ -163,12 +163,12 @@ async def reading(
     *, timeout: float = PATIENCE, retries: int = 1, memory: int = MEMORY, **clients: Any
 ) -> AsyncIterator[SourceReader]:
     """A reader with these plugins, by scheme; those that are not ``good`` have the ``timeout``."""
-    adapted = {
+    found = {
         name: adapt(client, name=name, timeout=PATIENCE if name == "good" else timeout, memory=memory)
         for name, client in clients.items()
     }
     config = SourceConfig(retry_delay=0.0, retries=retries, restarts=2, span=16 * MIB)
-    async with SourceReader.open(config, CollectorRegistry(), finder=Finds(adapted)) as reader:
+    async with SourceReader.open(config, CollectorRegistry(), finder=Finds(found)) as reader:
         yield reader
 
 
@@ -182,3 +182,29 @@ def wrong_pieces(sink: MemorySink, content: bytes) -> list[int]:
     """The pieces that hold anything else than the content."""
     length = sink.meta.piece_length if sink.metas else 1
     return [n for n, data in sink.pieces.items() if data != content[n * length : n * length + len(data)]]
+
+
+# --- without the engine ---------------------------------------------------------------------------
+
+REQUEST = SourceRequest(url("d7yfs"))
+INFO = ExpireInfo(etag='"one"')
+
+
+def adapted(client: Any, timeout: float = PATIENCE, **rest: Any) -> AsyncResourceClient:
+    return adapt(client, name="d7yfs", timeout=timeout, memory=MEMORY, **rest)
+
+
+async def content(answer: SourceResponse, size: int = 70_000) -> bytes:
+    buffer, found = memoryview(bytearray(size)), b""
+    async with answer:
+        while count := await answer.receive_into(buffer):
+            found += buffer[:count]
+        assert await answer.receive_into(buffer) == 0
+    return found
+
+
+def with_method(name: str, method: Any) -> Good:
+    """A good client one of whose methods is another."""
+    client = Good(SHORT)
+    setattr(client, name, method)
+    return client

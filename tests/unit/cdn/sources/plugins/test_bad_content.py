@@ -293,7 +293,7 @@ async def test_a_body_that_blocks_for_ever() -> None:
 
         _, said = await read_bad(Gives(lambda _: SourceResponse(body())), SHORT, timeout=SOON)
         assert said == (
-            "the source plugin bad did not answer: no further byte came for 0.05 s (source.plugin_timeout)"
+            "the source plugin bad did not answer: no further byte came for 0.25 s (source.plugin_timeout)"
         )
 
 
@@ -301,7 +301,7 @@ async def test_a_download_that_blocks_for_ever() -> None:
     with gate() as door:
         _, said = await read_bad(Gives(lambda _: door.wait()), SHORT, timeout=SOON)
         assert said == (
-            "the source plugin bad did not answer: download has run for 0.05 s (source.plugin_timeout)"
+            "the source plugin bad did not answer: download has run for 0.25 s (source.plugin_timeout)"
         )
 
 

@@ -175,7 +175,8 @@ async def test_the_active_name_node_is_found_and_remembered() -> None:
         assert [call.node for call in hdfs.calls] == ["nn0", "nn1", "nn2", "nn2"]
         hdfs.standby, hdfs.dead = {"nn1"}, {"nn2"}
         assert await client.get_content_length(FILE) == len(CONTENT)
-        assert [call.node for call in hdfs.calls][4:] == ["nn2", "nn0"]
+        # whether the dead one still hears it depends on when its end is noticed
+        assert [call.node for call in hdfs.calls][4:] in (["nn2", "nn0"], ["nn0"])
         hdfs.standby = {"nn0", "nn1"}
         with pytest.raises(SourceCut, match="broke off"):
             await client.get_content_length(FILE)
