@@ -135,7 +135,8 @@ def view(host: Host, task: StoredTask) -> TaskView:
     """A stored task as people see it."""
     meta = task.meta
     layout = None if meta.length is None else PieceLayout(meta.length, meta.piece_length)
-    state = "complete" if task.complete else "downloading" if task.task_id in host.sessions else "partial"
+    whole = task.complete and task.vouched
+    state = "complete" if whole else "downloading" if task.task_id in host.sessions else "partial"
     return TaskView(
         task_id=task.task_id,
         url=redact_url(task.spec.url),

@@ -76,7 +76,8 @@ StreamEvent = DownloadEvent | DownloadData | DownloadAgain
 class TaskView(msgspec.Struct, frozen=True):
     """A task as people see it: the URL without secrets, lengths in bytes, times as Unix seconds.
 
-    ``state`` is "complete", "partial" or "downloading"; ``length`` None while unknown. ``superseded``: the
+    ``state`` is "complete" (and what its source vouches for), "partial" or "downloading"; ``length`` None
+    while unknown. ``superseded``: the
     source has other content now.
     """
 

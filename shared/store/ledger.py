@@ -171,5 +171,6 @@ class Ledger:
             created=record.created,
             accessed=record.accessed,
             validated=record.validated,
+            verified=record.verified,
             superseded=record.superseded,
         )

@@ -51,7 +51,13 @@ class StoredTask:
     created: float
     accessed: float
     validated: float = 0.0
+    verified: str = ""
     superseded: bool = False
+
+    @property
+    def vouched(self) -> bool:
+        """Whether it was found to have the digest that its source vouches for, if it names one."""
+        return self.meta.digest in ("", self.verified)
 
 
 encode_record = msgspec.msgpack.Encoder().encode

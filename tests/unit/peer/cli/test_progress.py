@@ -7,9 +7,12 @@ from peer.cli.progress import (
     LineDisplay,
     NoDisplay,
     RateMeter,
+    TreeDisplay,
+    TreeProgress,
     choose_display,
     describe_progress,
     describe_sources,
+    describe_tree,
 )
 from peer.orders import DownloadProgress
 
@@ -18,6 +21,11 @@ MIB = 1024 * 1024
 
 def progress(done: int, length: int | None = 100 * MIB, **counts: int) -> DownloadProgress:
     return DownloadProgress(length=length, done=done, bytes=counts, parents=3)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 class Clock:
@@ -72,10 +80,6 @@ def test_lines_come_every_five_seconds() -> None:
 
 
 def test_the_bar_shows_sources_rate_and_parents() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     clock, stream = Clock(), Terminal()
     display = BarDisplay("[file]", stream, clock)
     for tick in range(1, 5):
@@ -90,3 +94,48 @@ def test_the_bar_shows_sources_rate_and_parents() -> None:
 def test_the_display_suits_the_stream() -> None:
     assert isinstance(choose_display("f", silent=True), NoDisplay)
     assert isinstance(choose_display("f", silent=False, stream=io.StringIO()), LineDisplay)
+
+
+def tree(files: int, total: int = 200, expected: int = 20 * MIB) -> TreeProgress:
+    return TreeProgress(files, total, files * MIB, expected, {"origin": files * MIB, "store": 0})
+
+
+def test_the_line_of_a_folder() -> None:
+    assert describe_tree(tree(0, -1), 0) == "listing"
+    assert (
+        describe_tree(tree(10), 5 * MIB)
+        == "10 of 200 files, 10.0 MiB of 20.0 MiB, 5.0 MiB/s, origin 10.0 MiB"
+    )
+    assert describe_tree(tree(10, expected=-1), 0).startswith("10 of 200 files, 10.0 MiB, ")
+
+
+def test_a_folder_has_a_line_every_few_seconds() -> None:
+    stream, clock = io.StringIO(), Clock()
+    display = TreeDisplay(silent=False, stream=stream, clock=clock)
+    for second in range(12):
+        clock.now = float(second)
+        display.update(tree(second))
+    display.close()
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_a_folder_has_a_bar_on_a_terminal_when_it_takes_a_while() -> None:
+    stream, clock = Terminal(), Clock()
+    display = TreeDisplay(silent=False, stream=stream, clock=clock)
+    display.update(tree(1))
+    assert stream.getvalue() == ""
+    for tenth in range(20):
+        clock.now = tenth / 10
+        display.update(tree(tenth))
+    display.close()
+    assert "18 of 200 files" in stream.getvalue()
+
+
+def test_silence_for_a_folder() -> None:
+    clock = Clock()
+    stream = io.StringIO()
+    display = TreeDisplay(silent=True, stream=stream, clock=clock)
+    clock.now = 100
+    display.update(tree(1))
+    display.close()
+    assert stream.getvalue() == ""

@@ -214,6 +214,7 @@ class MemoryStore:
             created=0,
             accessed=0,
             validated=record.validated,
+            verified=record.verified,
             superseded=record.superseded,
         )
 

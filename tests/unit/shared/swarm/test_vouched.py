@@ -11,7 +11,16 @@ import trio
 import trio.testing
 
 from shared.errors import DigestMismatch, SourceError
-from shared.protocol import Report, SourceFailed, SourceFinished, SourceGranted, SourceOpened, TaskRemoved
+from shared.protocol import (
+    Failure,
+    Report,
+    SourceFailed,
+    SourceFinished,
+    SourceGranted,
+    SourceOpened,
+    TaskFailed,
+    TaskRemoved,
+)
 from shared.swarm.fetch import Fetched
 from shared.swarm.origin import OriginJob, OriginSink
 from shared.swarm.vouched import Unvouched
@@ -175,6 +184,38 @@ async def test_a_piece_that_was_damaged_on_disk_is_a_reason_to_look_again(autoju
         await world.get(digest=("sha512", RIGHT["sha512"][7:]))
         assert content.record.verified == HONEST.digest
         assert len(world.origin.jobs) == 2
+
+
+async def test_a_failure_that_comes_before_the_last_piece(autojump_clock: Clock) -> None:
+    """All is held then, and nobody has looked at it: the next one does."""
+    async with new_world() as world:
+        world.linked()
+        parent = world.lan.add("p", FakeParent(OF))
+
+        async def fail(number: int) -> None:
+            with trio.CancelScope(shield=True):  # a thread that writes cannot be stopped
+                await trio.sleep(1)
+
+        world.store.before_put = fail  # type: ignore[method-assign]
+
+        async def tell() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            await world.assign(LYING, "p")
+            await trio.sleep(0.5)
+            await world.host.assigned(TaskFailed(TASK, Failure("a lie")))
+
+        world.nursery.start_soon(tell)
+        with pytest.raises(SourceError, match="a lie"):
+            await world.get()
+        await trio.sleep(5)
+        assert len(parent.asked) == OF.count
+        stored = world.store.get(TASK)
+        assert stored is not None
+        assert stored.complete
+        assert not stored.vouched
+        with pytest.raises(Unvouched):
+            await world.get()
+        assert not world.store.contents
 
 
 async def test_alone(autojump_clock: Clock) -> None:
