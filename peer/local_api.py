@@ -2,7 +2,7 @@
 
 =========================  ========================================================
 ``POST /v1/downloads``     DownloadOrder (and a descriptor) -> stream of DownloadEvent
-``POST /v1/trees``         DownloadOrder with a tree -> stream of StreamEvent and content (``tree_api``)
+``POST /v1/trees``         DownloadOrder with a tree, and a socket -> stream of DownloadEvent (``tree_api``)
 ``GET /v1/tasks``          list of TaskView
 ``POST /v1/tasks/find``    TaskQuery -> TaskView
 ``POST /v1/tasks/remove``  TaskQuery -> list of TaskView: what was removed from this machine
@@ -14,24 +14,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
-import trio
 
-from peer.downloads import download, failed, fetch_order, find, remove, view, view_of
-from peer.orders import DownloadEvent, DownloadOrder, DownloadProgress, TaskQuery
+from peer.downloads import download, fetch_order, find, remove, view, view_of
+from peer.events import NDJSON, event_lines
+from peer.orders import DownloadDone, DownloadOrder, DownloadProgress, TaskQuery
 from peer.tree_api import TreeApi
-from shared.errors import DragonetError, InvalidRequest
+from shared.errors import InvalidRequest
 from shared.http.messages import Request, Response
 from shared.http.router import Router
 from shared.plugins import PluginRegistry
 from shared.swarm.host import Host
 
-NDJSON = "application/x-ndjson"
 T = TypeVar("T")
 
 
@@ -65,48 +63,12 @@ class LocalApi:
             _close(descriptors)
             raise
         output = descriptors[0] if descriptors else None
-        return Response(200, self._events(order, output), (), NDJSON, lambda: _close(descriptors))
 
-    async def _events(self, order: DownloadOrder, output: int | None) -> AsyncGenerator[bytes, None]:
-        """The event lines of one download. Leaving the generator early cancels it."""
-        send, receive = trio.open_memory_channel[DownloadEvent](4)
+        def work(progress: Callable[[DownloadProgress], None]) -> Awaitable[DownloadDone]:
+            return download(self._host, order, output, progress)
 
-        def progress(event: DownloadProgress) -> None:
-            with contextlib.suppress(trio.WouldBlock):  # a slow reader misses steps, never the end
-                send.send_nowait(event)
-
-        async def run() -> None:
-            async with send:
-                try:
-                    done: DownloadEvent = await download(self._host, order, output, progress)
-                except DragonetError as error:
-                    done = failed(error)
-                await send.send(done)
-
-        scope = trio.CancelScope()
-        ended = trio.Event()
-
-        async def scoped() -> None:
-            try:
-                with scope:
-                    await run()
-            finally:
-                ended.set()
-
-        self._host.nursery.start_soon(scoped)
-        try:
-            while True:
-                try:
-                    event = await receive.receive()
-                except trio.EndOfChannel:
-                    return
-                yield msgspec.json.encode(event) + b"\n"
-                if not isinstance(event, DownloadProgress):
-                    return
-        finally:
-            scope.cancel()
-            with trio.CancelScope(shield=True):
-                await ended.wait()
+        lines = event_lines(self._host.nursery, work)
+        return Response(200, lines, (), NDJSON, lambda: _close(descriptors))
 
     async def tasks(self, _request: Request) -> Response:
         """What this machine holds, most recently used first."""

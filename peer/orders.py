@@ -4,8 +4,9 @@
 the daemon writes the content to: it never opens a path that a caller names. The answer is a stream of
 DownloadEvent lines; the last one is DownloadDone or DownloadFailed.
 
-``POST /v1/trees`` takes a DownloadOrder with a ``tree``. Its answer is such a stream, too, with the content
-in it: each DownloadData line is followed by so many bytes of the folder's stream (``cdn.tree.frames``).
+``POST /v1/trees`` takes a DownloadOrder with a ``tree``, and one end of a socket, to which the daemon writes
+the folder's stream (``cdn.tree.frames``) while it comes: a 4-byte big-endian length, and so many bytes of the
+stream; a length of 0 means that the stream has changed, and begins anew. The answer is as for downloads.
 """
 
 from __future__ import annotations
@@ -59,18 +60,7 @@ class DownloadFailed(msgspec.Struct, frozen=True, tag_field="event", tag="failed
     origin_status: int | None = None
 
 
-class DownloadData(msgspec.Struct, frozen=True, tag_field="event", tag="data"):
-    """``length`` bytes of the content follow the line as they are (``POST /v1/trees`` only)."""
-
-    length: int
-
-
-class DownloadAgain(msgspec.Struct, frozen=True, tag_field="event", tag="again"):
-    """The content has changed: what was sent of it so far is void, and it begins anew."""
-
-
 DownloadEvent = DownloadProgress | DownloadDone | DownloadFailed
-StreamEvent = DownloadEvent | DownloadData | DownloadAgain
 
 
 class TaskView(msgspec.Struct, frozen=True):

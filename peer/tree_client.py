@@ -1,36 +1,33 @@
-"""``POST /v1/trees`` from the caller's side: a folder's stream out of the daemon, by one blocking connection.
+"""``POST /v1/trees`` from the caller's side: a folder's stream out of the daemon.
 
-No event loop: a command that waits for one stream needs none, and starts in half the time without it.
+Two blocking sockets, one for what the daemon says and one for the stream, and no event loop: a command that
+waits for nothing else needs none, and starts in half the time without it.
 """
 
 from __future__ import annotations
 
+import array
+import contextlib
+import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from peer.orders import (
-    DownloadAgain,
-    DownloadData,
-    DownloadDone,
-    DownloadFailed,
-    DownloadOrder,
-    DownloadProgress,
-    StreamEvent,
-)
+from peer.orders import DownloadDone, DownloadEvent, DownloadFailed, DownloadOrder, DownloadProgress
 from peer.refusals import as_error, refused
 from shared.errors import DeadlineExceeded, Unavailable
 
 PATIENCE = 60.0
 """Seconds without a byte after which the daemon counts as stuck: it tells its progress ten times a second."""
-MAX_LINE = 64 * 1024
+MAX_WORDS = 256 * 1024
+"""Longest head, line or refusal."""
 _BUFFER = 1024 * 1024
 
-_decode = msgspec.json.Decoder(StreamEvent).decode
+_decode = msgspec.json.Decoder(DownloadEvent).decode
 
 
 class StreamTaker(Protocol):
@@ -70,105 +67,129 @@ def receive_tree(
 
     Raises what went wrong in the daemon, Unavailable when it hangs up, DeadlineExceeded.
     """
-    return _Exchange(sock, order, taker, on_progress, deadline).run()
-
-
-class _Exchange:
-    def __init__(
-        self,
-        sock: socket.socket,
-        order: DownloadOrder,
-        taker: StreamTaker,
-        on_progress: Callable[[DownloadProgress], None],
-        deadline: float,
-    ) -> None:
-        self._sock = sock
-        self._order = order
-        self._taker = taker
-        self._on_progress = on_progress
-        self._deadline = deadline
-        self._buffer = bytearray(_BUFFER)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
-
-    def run(self) -> DownloadDone:
+    stream, far = socket.socketpair()
+    with stream:
         try:
-            body = msgspec.json.encode(self._order)
-            # HTTP/1.0: the answer comes without chunks, up to the connection's end
-            head = f"POST /v1/trees HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-            self._limit()
-            self._sock.sendall(head.encode() + body)
-            self._check_head(bytes(self._until(b"\r\n\r\n")))
-            self._taker.begin()
-            while True:
-                event = self._event()
-                if isinstance(event, DownloadDone):
-                    return event
-                if isinstance(event, DownloadFailed):
-                    raise as_error(event)
-                if isinstance(event, DownloadData):
-                    self._data(event.length)
-                elif isinstance(event, DownloadAgain):
-                    self._taker.begin()
-                else:
-                    self._on_progress(event)
-        except TimeoutError:
-            if time.monotonic() >= self._deadline:
-                raise DeadlineExceeded("the time limit is over") from None
-            raise Unavailable(f"the daemon said nothing for {PATIENCE:.0f} s: look at its log") from None
+            with far:
+                _ask(sock, order, far)
+            return _receive(sock, stream, _Words(), _Frames(taker), on_progress, deadline)
         except OSError as error:
             raise Unavailable(f"the daemon hung up: {error.strerror}") from None
 
-    def _event(self) -> StreamEvent:
-        try:
-            event: StreamEvent = _decode(self._until(b"\n"))
-        except msgspec.MsgspecError as error:
-            raise Unavailable(f"what the daemon says is not understood: {error}") from None
-        return event
 
-    def _data(self, left: int) -> None:
-        while left:
-            if self._start == self._end:
-                self._receive()
-            part = self._view[self._start : min(self._end, self._start + left)]
-            self._taker.feed(part)
-            self._start += len(part)
-            left -= len(part)
+def _ask(sock: socket.socket, order: DownloadOrder, far: socket.socket) -> None:
+    body = msgspec.json.encode(order)
+    # HTTP/1.0: the answer comes without chunks, up to the connection's end
+    head = f"POST /v1/trees HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    data = head.encode() + body
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [far.fileno()]))]
+    sent = sock.sendmsg([data], rights)
+    if sent < len(data):
+        with contextlib.suppress(BrokenPipeError):  # it says why before it hangs up
+            sock.sendall(data[sent:])
 
-    def _until(self, mark: bytes) -> memoryview:
-        """What comes before the next ``mark``; valid until more is received."""
-        while (found := self._buffer.find(mark, self._start, self._end)) < 0:
-            if self._end - self._start >= MAX_LINE:
-                raise Unavailable("what the daemon says is not understood: a line of it is too long")
-            self._receive()
-        line = self._view[self._start : found]
-        self._start = found + len(mark)
-        return line
 
-    def _receive(self) -> None:
-        rest = self._end - self._start
-        self._view[:rest] = self._view[self._start : self._end]
-        self._start, self._end = 0, rest
-        self._limit()
-        count = self._sock.recv_into(self._view[self._end :])
-        if not count:
-            raise Unavailable(
-                "the daemon ended in mid-download: start it again and repeat the command; "
-                "what came already is kept and will be used"
-            )
-        self._end += count
+def _receive(
+    sock: socket.socket,
+    stream: socket.socket,
+    words: _Words,
+    frames: _Frames,
+    on_progress: Callable[[DownloadProgress], None],
+    deadline: float,
+) -> DownloadDone:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(stream, select.POLLIN)
+    buffer = memoryview(bytearray(_BUFFER))
+    done: DownloadDone | None = None
+    streaming = True
+    while done is None or streaming:
+        left = deadline - time.monotonic()
+        ready = dict(poll.poll(max(0.0, min(left, PATIENCE)) * 1000))
+        if not ready:
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded("the time limit is over")
+            raise Unavailable(f"the daemon said nothing for {PATIENCE:.0f} s: look at its log")
+        if stream.fileno() in ready:
+            count = stream.recv_into(buffer)
+            if count:
+                frames.feed(buffer[:count])
+            else:
+                poll.unregister(stream)
+                streaming = False
+        if sock.fileno() in ready:
+            data = sock.recv(64 * 1024)
+            for event in words.feed(data):
+                if isinstance(event, DownloadDone):
+                    done = event
+                elif isinstance(event, DownloadFailed):
+                    raise as_error(event)
+                else:
+                    on_progress(event)
+            if not data:
+                poll.unregister(sock)
+                if done is None:
+                    raise words.cut()
+    return done
 
-    def _check_head(self, head: bytes) -> None:
-        status = head[9:12]
-        if status == b"200":
-            return
-        body = bytearray(self._view[self._start : self._end])
-        while part := self._sock.recv(64 * 1024):
-            body += part
-        raise refused(int(status) if status.isdigit() else 500, bytes(body))
 
-    def _limit(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(min(left, PATIENCE))
+class _Words:
+    """What the daemon says: a head, and event lines. Pure."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._status = 0
+
+    def feed(self, data: bytes) -> Iterator[DownloadEvent]:
+        """The events completed by ``data``. Raises Unavailable when they are none."""
+        self._pending += data
+        if not self._status:
+            head, end, rest = self._pending.partition(b"\r\n\r\n")
+            if end:
+                status = head[9:12]
+                self._status, self._pending = int(status) if status.isdigit() else 500, rest
+        if self._status == 200:
+            *lines, self._pending = self._pending.split(b"\n")
+            for line in lines:
+                try:
+                    event: DownloadEvent = _decode(line)
+                except msgspec.MsgspecError as error:
+                    raise Unavailable(f"what the daemon says is not understood: {error}") from None
+                yield event
+        if len(self._pending) > MAX_WORDS:
+            raise Unavailable("what the daemon says is not understood: it is too long")
+
+    def cut(self) -> Exception:
+        """The error when no more comes."""
+        if self._status not in (0, 200):
+            return refused(self._status, self._pending)
+        return Unavailable(
+            "the daemon ended in mid-download: start it again and repeat the command; "
+            "what came already is kept and will be used"
+        )
+
+
+class _Frames:
+    """Takes the lengths out of what comes, and gives the stream on. Pure but for the taker."""
+
+    def __init__(self, taker: StreamTaker) -> None:
+        self._taker = taker
+        self._head = b""
+        self._left = 0
+        taker.begin()
+
+    def feed(self, data: memoryview) -> None:
+        """The next bytes."""
+        while data:
+            if self._left:
+                self._taker.feed(data[: self._left])
+                taken = min(self._left, len(data))
+                self._left -= taken
+            else:
+                taken = min(4 - len(self._head), len(data))
+                self._head += data[:taken]
+                if len(self._head) == 4:
+                    self._left, self._head = int.from_bytes(self._head, "big"), b""
+                    if not self._left:
+                        self._taker.begin()
+            data = data[taken:]

@@ -183,7 +183,7 @@ def understand(
         raise RangesUnusable("its parts carry neither ETag nor Last-Modified")
     described = TaskMeta(
         version=version or fresh_version,
-        piece_length=piece_length_for(length),
+        piece_length=piece_length_for(answer.expected if length is None else length),
         length=length,
         etag=validators.etag,
         last_modified=validators.last_modified,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cdn.sources.interface import SourceRequest
-
 
 class BulkAnswers(Protocol):
-    """Gets what a bulk reader finds, in the order of the requests; ``number`` counts from 0.
+    """Gets what a bulk reader finds, in the order of the URLs; ``number`` counts from 0.
 
     Numbers of which nothing is told are to be asked for one by one.
     """
@@ -25,20 +23,11 @@ class BulkAnswers(Protocol):
 
 
 class BulkReader(Protocol):
-    """Reads on behalf of one caller at a time; close it."""
+    """Reads files below a folder, for one caller at a time (``AsyncResourceClient.bulk_reader``). Close it."""
 
-    async def read(self, requests: Sequence[SourceRequest], limit: int, answers: BulkAnswers) -> None:
+    async def read(self, urls: Sequence[str], limit: int, answers: BulkAnswers) -> None:
         """Read contents of at most ``limit`` bytes. Whatever is out of the ordinary (an error, an answer in
-        another form) is left out, so that asking in the ordinary way tells what is wrong.
-
-        Raises SourceError when nothing can be asked at all now."""
+        another form) is left out, so that asking in the ordinary way tells what is wrong."""
 
     async def aclose(self) -> None:
         """Let go of connections."""
-
-
-class ReadsInBulk(Protocol):
-    """A resource client that has bulk readers."""
-
-    def bulk_reader(self, folder: SourceRequest) -> BulkReader | None:
-        """A reader for files below a folder; None where this source, as it is set up, has no quicker way."""

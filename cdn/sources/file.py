@@ -192,10 +192,10 @@ class FileBulkReader:
     def __init__(self, read: Callable[[str, int], bytes | None]) -> None:
         self._read = read
 
-    async def read(self, requests: Sequence[SourceRequest], limit: int, answers: BulkAnswers) -> None:
+    async def read(self, urls: Sequence[str], limit: int, answers: BulkAnswers) -> None:
         """As in :class:`cdn.sources.bulk.BulkReader`."""
-        for first in range(0, len(requests), _AT_ONCE):
-            part = requests[first : first + _AT_ONCE]
+        for first in range(0, len(urls), _AT_ONCE):
+            part = urls[first : first + _AT_ONCE]
             for number, (found, content) in enumerate(
                 await trio.to_thread.run_sync(self._several, part, limit)
             ):
@@ -205,11 +205,11 @@ class FileBulkReader:
                     answers.large(first + number)
             await answers.pause()
 
-    def _several(self, requests: Sequence[SourceRequest], limit: int) -> list[tuple[bool, bytes | None]]:
+    def _several(self, urls: Sequence[str], limit: int) -> list[tuple[bool, bytes | None]]:
         results: list[tuple[bool, bytes | None]] = []
-        for request in requests:
+        for url in urls:
             try:
-                results.append((True, self._read(request.url, limit)))
+                results.append((True, self._read(url, limit)))
             except SourceError:
                 results.append((False, None))  # asking in the ordinary way tells what is wrong
         return results

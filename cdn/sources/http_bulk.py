@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from cdn.config import SourceConfig
 from cdn.sources.bulk import BulkAnswers
-from cdn.sources.interface import SourceRequest
 from shared.errors import DragonetError
 from shared.http.client import HttpClient, HttpError, Pipeline, wire_target
 
@@ -31,11 +30,12 @@ class HttpBulkReader:
         self._opened = 0
         self._brought = 0
 
-    async def read(self, requests: Sequence[SourceRequest], limit: int, answers: BulkAnswers) -> None:
+    async def read(self, urls: Sequence[str], limit: int, answers: BulkAnswers) -> None:
         """As in :class:`cdn.sources.bulk.BulkReader`."""
-        if not all(request.url.startswith(self._root + "/") for request in requests):
+        root = self._root + "/"
+        if not all(url.startswith(root) for url in urls):
             return
-        targets = [self._target(request.url) for request in requests]
+        targets = [self._target(url) for url in urls]
         position = 0
         while position < len(targets):
             try:

@@ -126,6 +126,8 @@ class SourceResponse:
 
     repeatable = True
     """Whether another answer with the same validators has the same bytes."""
+    expected: int | None = None
+    """About how many bytes there will be, where no more than that is known."""
 
     def __init__(
         self,

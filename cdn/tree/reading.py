@@ -15,22 +15,29 @@ import trio
 from cdn.config import SourceConfig
 from cdn.sources.bulk import BulkReader
 from cdn.sources.interface import AsyncResourceClient, SourceCut, SourceRequest, read_whole
-from cdn.tree.frames import SMALL_FILE, Begun, Ended, File, Refused, head_frame
+from cdn.tree.frames import MAX_HEAD, SMALL_FILE, Begun, Ended, File, Refused, head_frame
 from cdn.tree.walk import FoundFile, Listing
 from shared.errors import SourceError
 from shared.nursery import run_several
 from shared.swarm.pulse import Pulse
 
 LANES = 4
+LANE_DELAY = 0.1
+"""Seconds before one more lane begins: a source that is quick over one connection needs no other."""
 BATCH_FILES = 256
 BATCH_BYTES = 4 * 1024 * 1024
 """Bytes that a batch is expected to have at most, or one file."""
 HELD_BYTES = 16 * 1024 * 1024
 """Bytes of frames that are ready, beyond which only the batch that is given out now may go on."""
+FRAMES_BYTES = SMALL_FILE + MAX_HEAD
+"""A buffer for frames: at least one of any file fits."""
 SINGLY_AT_ONCE = 8
 """Files that a lane downloads one by one at a time."""
 MAX_FAILING = 64
 """Files that an origin may fail to give, for reasons of its own, before the whole read is given up."""
+
+_Part = tuple[memoryview, bytearray | None]
+"""Frames that are ready, and the buffer that they lie in, where it is to be used again."""
 
 _BUSY = frozenset({429, 500, 502, 503, 504})
 
@@ -57,12 +64,16 @@ class TreeStream:
         self._config = config
         self._batches = _cut(listing.files, contents)
         self._open: deque[_Batch] = deque()  # begun, and not wholly given out; the first is the next
+        self._lanes = 0
+        self._cut_up = trio.Event()  # no batch is left to begin
         self._running = LANES
         self._held = 0
         self._pulse = Pulse()
         self._error: SourceError | None = None
         self._failing = 0
         self._spare = memoryview(_beginning(listing))
+        self._lent: bytearray | None = None  # where the spare lies
+        self._buffers: list[bytearray] = []
         self._ended = False
 
     async def receive_into(self, buffer: memoryview) -> int:
@@ -71,6 +82,9 @@ class TreeStream:
         Raises SourceError.
         """
         while not self._spare:
+            if self._lent is not None:
+                self._buffers.append(self._lent)
+                self._lent = None
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -79,18 +93,18 @@ class TreeStream:
             if part is None:
                 await self._pulse.wait()
             else:
-                self._spare = memoryview(part)
+                self._spare, self._lent = part
         count = min(len(buffer), len(self._spare))
         buffer[:count] = self._spare[:count]
         self._spare = self._spare[count:]
         return count
 
-    def _ready(self) -> bytes | bytearray | None:
+    def _ready(self) -> _Part | None:
         while self._open:
             batch = self._open[0]
             if batch.parts:
                 part = batch.parts.popleft()
-                self._held -= len(part)
+                self._held -= len(part[0])
                 self._pulse.beat()
                 return part
             if not batch.done:
@@ -100,7 +114,7 @@ class TreeStream:
         if self._running:
             return None
         self._ended = True
-        return head_frame(Ended(len(self._listing.files)))
+        return memoryview(head_frame(Ended(len(self._listing.files)))), None
 
     # --- lanes ------------------------------------------------------------------------------------------
 
@@ -113,6 +127,9 @@ class TreeStream:
             self._pulse.beat()
 
     async def _lane(self) -> None:
+        self._lanes += 1
+        with trio.move_on_after((self._lanes - 1) * LANE_DELAY):
+            await self._cut_up.wait()
         bulk = self._client.bulk_reader(self._root)
         try:
             while True:
@@ -120,6 +137,7 @@ class TreeStream:
                     await self._pulse.wait()
                 batch = next(self._batches, None)
                 if batch is None:
+                    self._cut_up.set()
                     break
                 self._open.append(batch)
                 await self._read(batch, bulk)
@@ -133,23 +151,29 @@ class TreeStream:
         self._pulse.beat()
 
     async def _read(self, batch: _Batch, bulk: BulkReader | None) -> None:
-        await self.put(batch, b"".join(_reference(file) for file in batch.large))
+        await self.put(batch, memoryview(b"".join(_reference(file) for file in batch.large)))
         answers = _Answers(self, batch)
         if bulk is not None and batch.small:
-            headers = self._root.headers
-            requests = [SourceRequest(file.entry.url, headers) for file in batch.small]
-            await bulk.read(requests, SMALL_FILE, answers)
+            await bulk.read([file.entry.url for file in batch.small], SMALL_FILE, answers)
             await answers.pause()
         await self._singly(batch, [n for n, told in enumerate(answers.told) if not told])
 
-    async def put(self, batch: _Batch, frames: bytes | bytearray) -> None:
-        """Add frames to a batch, and wait until there is room for more."""
+    def buffer(self) -> bytearray:
+        """Where frames can be put together; it comes back when they were received."""
+        return self._buffers.pop() if self._buffers else bytearray(FRAMES_BYTES)
+
+    async def put(self, batch: _Batch, frames: memoryview, buffer: bytearray | None = None) -> None:
+        """Add frames (which lie in ``buffer``) to a batch, and wait until there is room for more."""
         if frames:
-            batch.parts.append(frames)
-            self._held += len(frames)
-            self._pulse.beat()
+            self.add(batch, frames, buffer)
         while self._held > HELD_BYTES and (batch.parts or self._open[0] is not batch):
             await self._pulse.wait()
+
+    def add(self, batch: _Batch, frames: memoryview, buffer: bytearray | None) -> None:
+        """Add frames to a batch."""
+        batch.parts.append((frames, buffer))
+        self._held += len(frames)
+        self._pulse.beat()
 
     # --- file by file -----------------------------------------------------------------------------------
 
@@ -162,7 +186,7 @@ class TreeStream:
                 number = waiting.popleft()
                 ready[number] = await self._frames_of(batch.small[number])
                 while unsent and unsent[0] in ready:
-                    await self.put(batch, ready.pop(unsent.popleft()))
+                    await self.put(batch, memoryview(ready.pop(unsent.popleft())))
 
         await run_several(work, min(SINGLY_AT_ONCE, len(numbers)))
 
@@ -202,31 +226,50 @@ class _Batch:
     def __init__(self, small: Sequence[FoundFile], large: Sequence[FoundFile]) -> None:
         self.small = small
         self.large = large
-        self.parts: deque[bytes | bytearray] = deque()
+        self.parts: deque[_Part] = deque()
         self.done = False
 
 
 class _Answers:
-    """What a bulk reader finds, as frames."""
+    """What a bulk reader finds, as frames in buffers that are used again and again."""
 
     def __init__(self, stream: TreeStream, batch: _Batch) -> None:
         self._stream = stream
         self._batch = batch
-        self._frames = bytearray()
+        self._buffer: bytearray | None = None
+        self._view = memoryview(b"")
+        self._used = 0
         self.told = bytearray(len(batch.small))
 
     def content(self, number: int, data: memoryview) -> None:
         self.told[number] = 1
-        self._frames += head_frame(File(self._batch.small[number].name, len(data)))
-        self._frames += data
+        self._add(head_frame(File(self._batch.small[number].name, len(data))), data)
 
     def large(self, number: int) -> None:
         self.told[number] = 1
-        self._frames += _reference(self._batch.small[number])
+        self._add(_reference(self._batch.small[number]), memoryview(b""))
 
     async def pause(self) -> None:
-        frames, self._frames = self._frames, bytearray()
-        await self._stream.put(self._batch, frames)
+        self._give()
+        await self._stream.put(self._batch, memoryview(b""))
+
+    def _add(self, head: bytes, data: memoryview) -> None:
+        middle = self._used + len(head)
+        end = middle + len(data)
+        if end > len(self._view):
+            self._give()
+            self._buffer = self._stream.buffer()
+            self._view, middle, end = memoryview(self._buffer), len(head), len(head) + len(data)
+        self._view[self._used : middle] = head
+        self._view[middle:end] = data
+        self._used = end
+
+    def _give(self) -> None:
+        if self._used:
+            self._stream.add(self._batch, self._view[: self._used], self._buffer)
+        elif self._buffer is not None:
+            return
+        self._buffer, self._view, self._used = None, memoryview(b""), 0
 
 
 def _cut(files: Sequence[FoundFile], contents: bool) -> Iterator[_Batch]:
@@ -259,7 +302,5 @@ def _reference(file: FoundFile) -> bytes:
 
 
 def _beginning(listing: Listing) -> bytes:
-    sizes = [max(file.entry.size, file.entry.hint) for file in listing.files]
-    total = sum(sizes) if all(size >= 0 for size in sizes) else -1
     refused = [head_frame(Refused(name, words)) for name, words in listing.refused]
-    return head_frame(Begun(len(sizes), total)) + b"".join(refused)
+    return head_frame(Begun(len(listing.files), listing.size)) + b"".join(refused)

@@ -84,7 +84,9 @@ class TreeSource(AsyncResourceClient):
         stream = TreeStream(self._client, root, listing, self._config, contents=self._order.contents)
         scope = trio.CancelScope()
         self._nursery.start_soon(_run, stream, scope)
-        return _TreeResponse(stream, request.url, listing.etag, scope)
+        response = _TreeResponse(stream, request.url, listing.etag, scope)
+        response.expected = None
+        return response
 
     def __repr__(self) -> str:
         return f"<TreeSource of {self._client!r}, {self._order.text}>"

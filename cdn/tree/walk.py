@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 import trio
 
 from cdn.sources.interface import AsyncResourceClient, SourceEntry, SourceRequest
@@ -30,8 +31,7 @@ PATIENCE = 600.0
 """Seconds for the whole listing."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(msgspec.Struct, frozen=True, gc=False):
     """A file to take. ``name`` is what follows the root's URL, percent-encoded as the source gave it."""
 
     path: str
@@ -45,6 +45,12 @@ class Listing:
 
     files: list[FoundFile] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files as far as they are told or hinted at; -1 where they are not of every file."""
+        sizes = [max(file.entry.size, file.entry.hint) for file in self.files]
+        return -1 if min(sizes, default=0) < 0 else sum(sizes)
 
     @property
     def etag(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cyclopts import App, Group, Parameter
 
-from peer.cli.get import get
+from peer.cli.credentials import Credentials
+from peer.cli.get import Tree, get
+from peer.cli.options import Common, Daemon
 from peer.cli.plugin import plugin
 from peer.cli.roles import peer, scheduler, seeder, up
 from peer.cli.settings import config, version
@@ -13,6 +15,9 @@ from peer.cli.tasks import ls, rm, stat
 _RUN = Group.create_ordered("Run")
 _USE = Group.create_ordered("Use")
 _ASK = Group.create_ordered("Ask")
+
+for _options in (Common, Daemon, Credentials, Tree):
+    Parameter(name="*")(_options)  # their options stand beside those of the command
 
 app = App(
     name="dragonet",

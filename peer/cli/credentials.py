@@ -9,16 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from peer.cli.execution import UsageError
 from peer.cli.options import parse_headers
+from peer.cli.parameter import Parameter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PLAIN = frozenset({"http", "https", "file"})
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
     """Whose content is meant, where a source asks who reads it."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,13 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(tokens: list[str]) -> int:
+    from peer.cli.quick import quick
+
+    known = quick(tokens)
+    if known is not None:
+        from peer.cli.get import get
+
+        return get(known.pop("url"), **known)
     from cyclopts import CycloptsError
 
     from peer.cli.app import app
@@ -116,6 +124,8 @@ def run_role(main: Callable[..., Awaitable[None]], *arguments: object) -> None:
     """Run a role, which hears signals itself and ends in good order."""
     import trio
 
+    gc.freeze()  # what is loaded by now stays, and is not looked through again
+    gc.enable()
     trio.run(main, *arguments)
 
 
@@ -140,6 +150,7 @@ def run_command(main: Callable[..., Awaitable[T]], *arguments: object) -> T:
             result.append(await main(*arguments))
             nursery.cancel_scope.cancel()
 
+    gc.enable()
     trio.run(interruptible)
     if result:
         return result[0]

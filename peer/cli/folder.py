@@ -51,8 +51,21 @@ class TargetFolder:
     def write(self, path: str, data: memoryview | bytes) -> None:
         """A whole file at once."""
         above, _, name = path.rpartition("/")
+        self.write_in(self.folder(above), name, path, data)
+
+    def folder(self, path: str) -> int:
+        """An open folder, made where it is missing; valid until another one is asked for."""
+        if path == self._last:
+            return self._last_fd
         try:
-            folder = self._last_fd if above == self._last else self._enter(above)
+            return self._enter(path)
+        except OSError as error:
+            raise _told(path, error) from None
+
+    def write_in(self, folder: int, name: str, path: str, data: memoryview | bytes) -> None:
+        """A whole file in an open folder; ``path`` is what it is called in errors. Threads may do this at the same
+        time."""
+        try:
             fd, temporary = self.open_new(folder)
             try:
                 _write_all(fd, data)
@@ -69,7 +82,7 @@ class TargetFolder:
         """A new file, which gets its name with ``commit``. Use it as a context manager."""
         above, _, name = path.rpartition("/")
         try:
-            folder = os.dup(self._enter(above))
+            folder = os.dup(self.folder(above))
             try:
                 fd, temporary = self.open_new(folder)
             except BaseException:

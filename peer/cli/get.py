@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from cyclopts import Parameter
-
 from peer.cli.credentials import Credentials, request_headers
 from peer.cli.execution import UsageError, run_command
 from peer.cli.options import Common, load
 from peer.cli.output import OutputFile
+from peer.cli.parameter import Parameter
 from peer.cli.progress import SOURCES, Display, choose_display, describe_sources
 from shared.errors import DeadlineExceeded, InvalidRequest
 from shared.task.identity import make_spec
@@ -29,7 +28,6 @@ LATE = 2.0
 """Seconds after ``--timeout`` for which an answer of the daemon is still waited for."""
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Tree:
     """A whole folder, and what of it."""
@@ -107,7 +105,7 @@ def get(
     there, else from its origin."""
     tree = tree or Tree()
     if output is None and not tree.list:
-        raise UsageError("where to? name the file, or with -r the folder, with -o")
+        raise UsageError("--output requires an argument: the file to write, or with -r the folder to fill")
     order = make_order(
         url,
         headers=request_headers(url, header, credentials),

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-
 from peer.cli.execution import UsageError
+from peer.cli.parameter import Parameter
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from shared.config import Loaded
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """Options of every command that reads the configuration."""
@@ -36,7 +34,6 @@ class Common:
     )
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Daemon(Common):
     """Options of the commands that run a role."""

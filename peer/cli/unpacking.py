@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from cdn.tree.frames import Begun, File, Head, Refused, TreeDecoder, TreeTaker
 from cdn.tree.paths import UnsafeName, relative_path, shown
 from peer.cli.folder import FileRefused, NewFile, TargetFolder
+from peer.cli.hands import Hands, Job
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What has come of a folder so far. ``total`` files will come, ``expected`` bytes; -1 while not known.
 
     ``later`` are the names of files that are to be fetched on their own: large ones, and (True) those that could
@@ -21,8 +21,8 @@ class Outcome:
     expected: int = -1
     files: int = 0
     length: int = 0
-    later: list[tuple[str, str]] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
+    later: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
 
 
 class Unpacker(TreeTaker):
@@ -33,12 +33,15 @@ class Unpacker(TreeTaker):
 
     def __init__(self, target: TargetFolder) -> None:
         self._target = target
+        self._hands = Hands(target)
         self._file: NewFile | None = None
+        self._whole: list[Job] = []  # files that came whole with what is fed now
+        self._above = ""
         self.begin()
 
     def begin(self) -> None:
         """From the start, with nothing; what is written already is written again."""
-        self.close()
+        self._drop()
         self.outcome = Outcome()
         self._decoder = TreeDecoder(self)
         self._seen: set[str] = set()
@@ -47,7 +50,10 @@ class Unpacker(TreeTaker):
 
     def feed(self, data: memoryview) -> None:
         """The next bytes of the stream."""
-        self._decoder.feed(data)
+        try:
+            self._decoder.feed(data)
+        finally:
+            self._write_whole()
 
     @property
     def ended(self) -> bool:
@@ -55,7 +61,11 @@ class Unpacker(TreeTaker):
         return self._decoder.ended
 
     def close(self) -> None:
-        """Let go of a file that is not whole."""
+        """Let go of a file that is not whole, and of the other thread."""
+        self._drop()
+        self._hands.close()
+
+    def _drop(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -85,7 +95,7 @@ class Unpacker(TreeTaker):
                 return
             self._path = self.claim(head.name) or ""
             if self._path and not head.length:
-                self._whole(b"")
+                self._add(b"")
         elif isinstance(head, Refused):
             (outcome.later if head.again else outcome.failed).append(
                 (head.name if head.again else shown(head.name), head.words)
@@ -100,33 +110,47 @@ class Unpacker(TreeTaker):
         if not self._path:
             return
         if whole:
-            self._whole(data)
+            self._add(data)
             return
         try:
             if self._file is None:
+                self._write_whole()  # another folder may be entered now
                 self._file = self._target.create(self._path)
             self._file.write(data)
             if self._left:
                 return
             self._file.commit()
         except FileRefused as error:
-            self._refused(error)
+            self._refused(self._path, error)
+            self._path = ""
         else:
-            self._written()
-        self.close()
+            self._written(self._length)
+        self._drop()
 
-    def _whole(self, data: memoryview | bytes) -> None:
+    def _add(self, data: memoryview | bytes) -> None:
+        """A whole file, to be written with others of its folder."""
+        above, _, name = self._path.rpartition("/")
+        if above != self._above:
+            self._write_whole()
+            self._above = above
         try:
-            self._target.write(self._path, data)
+            self._whole.append((self._target.folder(above), name, self._path, data))
         except FileRefused as error:
-            self._refused(error)
-        else:
-            self._written()
+            self._refused(self._path, error)
 
-    def _written(self) -> None:
+    def _write_whole(self) -> None:
+        jobs, self._whole = self._whole, []
+        if not jobs:
+            return
+        for job, refused in zip(jobs, self._hands.write(jobs), strict=True):
+            if refused is None:
+                self._written(len(job[3]))
+            else:
+                self._refused(job[2], refused)
+
+    def _written(self, length: int) -> None:
         self.outcome.files += 1
-        self.outcome.length += self._length
+        self.outcome.length += length
 
-    def _refused(self, error: FileRefused) -> None:
-        self.outcome.failed.append((self._path, str(error)))
-        self._path = ""
+    def _refused(self, path: str, error: FileRefused) -> None:
+        self.outcome.failed.append((path, str(error)))

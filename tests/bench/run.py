@@ -12,12 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import footprint, server, small, sources, swarm, transfer
+from tests.bench import footprint, recursive, server, small, sources, swarm, transfer
 from tests.bench.common import Benches, Plan, Row, machine, table
 
 BENCHES: Benches = {
     "transfer": transfer.measure,
     "sources": sources.measure,
+    "recursive": recursive.measure,
     "egress": swarm.egress,
     "eight": swarm.eight_peers,
     "small": small.measure,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -26,6 +27,9 @@ GATHER_LENGTH = 1024 * 1024
 GATHER_PATIENCE = 0.02
 """Most bytes and seconds for which :meth:`ClientStream.receive_into` gathers what a socket brings."""
 
+SEVERAL_PATIENCE = 0.002
+"""Seconds for which several answers are waited for at once."""
+
 opened_here: ContextVar[bool] = ContextVar("opened_here", default=False)
 """Whether the request that this task is sending had a connection opened for it."""
 
@@ -36,6 +40,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[Any], sock: trio.socket.SocketType) -> None:
         self._stream = stream
         self._socket = sock
+        self._expected = 1
 
     @property
     def plain(self) -> bool:
@@ -78,15 +83,29 @@ class NetworkStream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadTimeout(f"no byte for {timeout:g} s")
         return filled
 
-    async def receive_some_into(self, buffer: memoryview, timeout: float | None) -> int:
-        """Only where ``plain``: what there is on the socket, at least a byte; 0 at the end of the stream."""
+    async def receive_several(self, buffer: memoryview, least: int, timeout: float | None) -> int:
+        """Only where ``plain``: at least ``least`` bytes, or what there is after ``SEVERAL_PATIENCE``; at least a
+        byte, 0 at the end of the stream.
+
+        The kernel counts them (SO_RCVLOWAT), so that many small answers cost one look at the socket.
+        """
         try:
             with trio.fail_after(seconds(timeout)):
+                if least > 1:
+                    self._expect(least)
+                    with trio.move_on_after(SEVERAL_PATIENCE):
+                        await trio.lowlevel.wait_readable(self._socket)
+                self._expect(1)
                 return await self._socket.recv_into(buffer)
         except trio.TooSlowError as error:
             raise httpcore.ReadTimeout(f"no byte for {timeout:g} s") from error
         except (OSError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(cause(error)) from error
+
+    def _expect(self, least: int) -> None:
+        if least != self._expected:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+            self._expected = least
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import httpcore
-import trio
 
 from shared.http.client.network import NetworkStream, mapped
 
@@ -22,10 +21,10 @@ BUFFER = 1024 * 1024
 AHEAD = 16 * 1024
 """Bytes of requests under way at most: they fit into any socket's buffers, so that sending them never waits
 for a server that itself waits for its answers to be taken."""
-GATHER = 128 * 1024
-GATHER_PAUSE = 0.001
-"""When less than ``GATHER`` bytes came, so many seconds are given to the rest: each look at the socket costs as
-much as a small answer."""
+GATHER = 256 * 1024
+GATHER_FROM = 8
+"""Bytes waited for at once while at least so many answers are under way: each look at the socket costs as much
+as a small answer."""
 MAX_SKIPPED = 64 * 1024
 """Longest body of another answer that is read to keep the connection."""
 
@@ -103,18 +102,17 @@ class Pipeline:
                 ):
                     asked += 1
                 await self._stream.write(b"".join(requests[first:asked]), self._patience)
-            count = await self._receive(exchange.room())
+            several = asked - exchange.settled >= GATHER_FROM
+            count = await self._receive(exchange.room(), GATHER if several else 1)
             if not count:
                 raise httpcore.RemoteProtocolError("the server disconnected")
             exchange.take(count)
             self._proven = self._proven or exchange.settled > 0
             await exchange.answers.pause()
-            if count < GATHER and exchange.settled + 1 < asked:
-                await trio.sleep(GATHER_PAUSE)
 
-    async def _receive(self, buffer: memoryview) -> int:
+    async def _receive(self, buffer: memoryview, least: int) -> int:
         if self._stream.plain:
-            return await self._stream.receive_some_into(buffer, self._patience)
+            return await self._stream.receive_several(buffer, least, self._patience)
         data = await self._stream.read(len(buffer), self._patience)
         buffer[: len(data)] = data
         return len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import threading
@@ -39,9 +40,13 @@ class Taker:
         self.content += data
 
 
+Serve = Callable[[socket.socket, socket.socket], None]
+
+
 @contextmanager
-def daemon(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[list[bytes]]:
-    """A daemon that reads a request, and then does what ``serve`` does; gives what it was asked."""
+def daemon(path: Path, serve: Serve) -> Iterator[list[bytes]]:
+    """A daemon that reads a request, and then does with it and the stream's socket what ``serve`` does; gives
+    what it was asked."""
     asked: list[bytes] = []
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -50,8 +55,10 @@ def daemon(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[list[
     def run() -> None:
         sock, _ = listener.accept()
         with sock:
-            asked.append(sock.recv(65536))
-            serve(sock)
+            request, descriptors, _, _ = socket.recv_fds(sock, 65536, 2)
+            asked.append(request)
+            with socket.socket(fileno=descriptors[0]) as stream, contextlib.suppress(BrokenPipeError):
+                serve(sock, stream)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -62,10 +69,17 @@ def daemon(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[list[
         listener.close()
 
 
+def framed(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
 def received(
-    path: Path, answer: bytes, step: int = 100_000, deadline: float = math.inf
+    path: Path, answer: bytes, stream: bytes = b"", step: int = 100_000
 ) -> tuple[Taker, list[DownloadProgress], DownloadDone]:
-    def serve(sock: socket.socket) -> None:
+    def serve(sock: socket.socket, to: socket.socket) -> None:
+        for start in range(0, len(stream), step):
+            to.sendall(stream[start : start + step])
+        to.shutdown(socket.SHUT_RDWR)
         for start in range(0, len(answer), step):
             sock.sendall(answer[start : start + step])
 
@@ -74,7 +88,7 @@ def received(
         sock = connect(path)
         assert sock is not None
         with sock:
-            done = receive_tree(sock, ORDER, taker, progress.append, deadline)
+            done = receive_tree(sock, ORDER, taker, progress.append, math.inf)
     assert asked[0].startswith(b"POST /v1/trees HTTP/1.0\r\n")
     assert b'"tree":"v=1&level=5"' in asked[0]
     return taker, progress, done
@@ -82,12 +96,9 @@ def received(
 
 @pytest.mark.parametrize("step", [1, 13, 100_000])
 def test_events_and_data(tmp_path: Path, step: int) -> None:
-    data = bytes(range(256)) * 8
-    answer = (
-        HEAD + PROGRESS + b'{"event":"data","length":2048}\n' + data + b'{"event":"data","length":2}\n\n\n'
-    )
-    taker, progress, done = received(tmp_path / "s", answer + PROGRESS + DONE, step)
-    assert taker.content == data + b"\n\n"
+    parts = [bytes(range(256)) * 8, b"x", b"\n\0\0\0\0"]
+    taker, progress, done = received(tmp_path / "s", HEAD + PROGRESS * 2 + DONE, framed(*parts), step)
+    assert taker.content == b"".join(parts)
     assert taker.begun == 1
     assert [event.done for event in progress] == [5, 5]
     assert done.bytes == {"origin": 9}
@@ -95,13 +106,11 @@ def test_events_and_data(tmp_path: Path, step: int) -> None:
 
 def test_more_than_the_buffer(tmp_path: Path) -> None:
     data = bytes(range(256)) * 20_000
-    answer = HEAD + b'{"event":"data","length":%d}\n' % len(data) + data + DONE
-    assert received(tmp_path / "s", answer)[0].content == data
+    assert received(tmp_path / "s", HEAD + DONE, framed(data, data))[0].content == data * 2
 
 
 def test_again(tmp_path: Path) -> None:
-    answer = HEAD + b'{"event":"data","length":1}\nx{"event":"again"}\n{"event":"data","length":1}\ny' + DONE
-    taker, _, _ = received(tmp_path / "s", answer)
+    taker, _, _ = received(tmp_path / "s", HEAD + DONE, framed(b"x", b"", b"y"))
     assert (taker.content, taker.begun) == (b"y", 2)
 
 
@@ -115,7 +124,7 @@ def test_what_failed_there_is_raised_here(tmp_path: Path) -> None:
 def test_a_refusal(tmp_path: Path) -> None:
     answer = b'HTTP/1.1 400 No\r\n\r\n{"error":{"message":"what is that?","status":400}}'
     with pytest.raises(DragonetError, match="what is that") as caught:
-        received(tmp_path / "s", answer, 7)
+        received(tmp_path / "s", answer, step=7)
     assert caught.value.status == 400
 
 
@@ -125,21 +134,20 @@ def test_a_refusal(tmp_path: Path) -> None:
         (b"", "ended in mid-download"),
         (HEAD, "ended in mid-download"),
         (HEAD + PROGRESS, "ended in mid-download"),
-        (HEAD + b'{"event":"data","length":9}\nx', "ended in mid-download"),
         (HEAD + b"what?\n", "not understood"),
         (HEAD + b'{"event":"other"}\n', "not understood"),
-        (HEAD + b"x" * 100_000, "too long"),
-        (b"x" * 100_000, "too long"),
+        (HEAD + b"x" * 300_000, "too long"),
+        (b"x" * 300_000, "too long"),
     ],
 )
 def test_what_is_no_answer(tmp_path: Path, answer: bytes, words: str) -> None:
     with pytest.raises(Unavailable, match=words):
-        received(tmp_path / "s", answer)
+        received(tmp_path / "s", answer, framed(b"data"))
 
 
 def test_a_daemon_that_says_nothing_in_time(tmp_path: Path) -> None:
     waiting = threading.Event()
-    with daemon(tmp_path / "s", lambda sock: waiting.wait(10) and None):
+    with daemon(tmp_path / "s", lambda sock, stream: waiting.wait(10) and None):
         sock = connect(tmp_path / "s")
         assert sock is not None
         with sock, pytest.raises(DeadlineExceeded):

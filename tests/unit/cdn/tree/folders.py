@@ -102,9 +102,9 @@ class MemoryBulk:
         self._source = source
         self.closed = False
 
-    async def read(self, requests: Sequence[SourceRequest], limit: int, answers: BulkAnswers) -> None:
-        for number, request in enumerate(requests):
-            path = request.url.removeprefix(ROOT)
+    async def read(self, urls: Sequence[str], limit: int, answers: BulkAnswers) -> None:
+        for number, url in enumerate(urls):
+            path = url.removeprefix(ROOT)
             content = self._source.files[path]
             if "odd" in path or path in self._source.errors:
                 continue
