@@ -1,4 +1,10 @@
-"""Reading a source in ranges, several at a time where it is long."""
+"""Reading a source in ranges, several at a time where it is long.
+
+Ranges are short at first, so that pieces come about in order and a reader that fails loses little. A source that
+takes long to begin an answer, beside the time that reading it takes, is asked for longer ones: some do
+work for each request that grows with the content. For the same reason the third and further connections
+wait until it is seen that this source is not one of them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +33,8 @@ from shared.task.pieces import PieceLayout
 if TYPE_CHECKING:
     from cdn.reading.session import SourceSession
 
+ASKING = 0.25
+"""The most that waiting for an answer may take, as a share of the time that reading it takes."""
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a source that is asked for too much at once; in mid-read they are waited out like a cut."""
 
@@ -62,8 +70,12 @@ class SpanReader:
             start, count = self._first
             rest = wanted - (Bitmap.full(start + count) - Bitmap.full(start))
         self._queue = deque(cut_runs(rest, found.meta.piece_length, session.span))
+        self._span = session.span
         self._bytes = len(wanted) * found.meta.piece_length
         self._active = 0
+        self._answered = trio.Event()
+        self._asking = 0.0
+        self._judged = trio.Event()
 
     async def run(self, answer: SourceResponse) -> None:
         """Until every wanted piece is handed over.
@@ -80,7 +92,7 @@ class SpanReader:
         async with storing(self._session.store, buffers) as stores, trio.open_nursery() as nursery:
             for index in range(workers):
                 self._active += 1
-                nursery.start_soon(self._work, stores, answer if index == 0 and self._first else None)
+                nursery.start_soon(self._work, index, stores, answer if index == 0 and self._first else None)
 
     def _covered(self, wanted: Bitmap, ask: Ask) -> tuple[int, int] | None:
         """The wanted pieces with which the first answer begins; None when it begins with one held already."""
@@ -93,16 +105,39 @@ class SpanReader:
                 return start, min(first + count, stop) - start
         return None
 
-    async def _work(self, stores: Stores, answer: SourceResponse | None) -> None:
+    async def _work(self, index: int, stores: Stores, answer: SourceResponse | None) -> None:
         try:
+            if index > 1:
+                await self._answered.wait()
+                with trio.move_on_after(self._asking / ASKING):
+                    await self._judged.wait()
             if answer is not None and self._first is not None:
                 await self._read(_Run(*self._first), stores, answer)
-            while self._queue and await self._read(_Run(*self._queue.popleft()), stores, None):
+            while self._queue and await self._read(self._next(), stores, None):
                 pass
         except (DragonetError, ReadSignal) as error:
             stores.fail(error)
         finally:
             self._active -= 1
+            self._answered.set()
+            self._judged.set()
+
+    def _next(self) -> _Run:
+        """The next run, as long as one may be now."""
+        first, count = self._queue.popleft()
+        length = self._found.meta.piece_length
+        while self._queue and self._queue[0][0] == first + count:
+            if (count + self._queue[0][1]) * length > self._span:
+                break
+            count += self._queue.popleft()[1]
+        return _Run(first, count)
+
+    def _learn(self, asking: float, reading: float, received: int) -> None:
+        """An answer took ``asking`` seconds to begin and ``reading`` to come: how long should ranges be?"""
+        self._judged.set()
+        if asking > ASKING * reading:
+            worth = received * asking / (ASKING * max(reading, 1e-6))
+            self._span = max(self._span, int(min(worth, self._bytes)))
 
     async def _read(self, run: _Run, stores: Stores, answer: SourceResponse | None) -> bool:
         """Read a run to its end; False when it was left to the other workers, because the source is busy."""
@@ -110,10 +145,18 @@ class SpanReader:
         while run.number < run.stop:
             before = (run.number, run.filled)
             try:
+                begun = trio.current_time()
+                follow_up = answer is None
                 if answer is None:
                     answer = await self._open(run)
+                opened = trio.current_time()
+                if follow_up and not self._answered.is_set():
+                    self._asking = opened - begun
+                    self._answered.set()
                 async with answer:
-                    await self._receive(run, stores, answer)
+                    received = await self._receive(run, stores, answer)
+                if follow_up:
+                    self._learn(opened - begun, trio.current_time() - opened, received)
             except SourceError as error:
                 if (run.number, run.filled) != before:
                     failures = 0
@@ -143,7 +186,7 @@ class SpanReader:
             raise
         return answer
 
-    async def _receive(self, run: _Run, stores: Stores, answer: SourceResponse) -> None:
+    async def _receive(self, run: _Run, stores: Stores, answer: SourceResponse) -> int:
         received = 0
         while run.number < run.stop:
             size = self._layout.size(run.number)
@@ -160,3 +203,4 @@ class SpanReader:
         whole = answer.range is not None and received == len(answer.range)
         if whole and answer.content_length < 0 and await answer.receive_into(memoryview(bytearray(1))):
             raise RangesUnusable("a part is longer than its Content-Range says")
+        return received

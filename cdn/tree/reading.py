@@ -15,7 +15,7 @@ import trio
 from cdn.config import SourceConfig
 from cdn.sources.bulk import BulkReader
 from cdn.sources.interface import AsyncResourceClient, SourceCut, SourceRequest, read_whole
-from cdn.tree.frames import MAX_HEAD, SMALL_FILE, Begun, Ended, File, Refused, head_frame
+from cdn.tree.frames import SMALL_FILE, Begun, Ended, File, Refused, head_frame
 from cdn.tree.walk import FoundFile, Listing
 from shared.errors import SourceError
 from shared.nursery import run_several
@@ -29,15 +29,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Bytes that a batch is expected to have at most, or one file."""
 HELD_BYTES = 16 * 1024 * 1024
 """Bytes of frames that are ready, beyond which only the batch that is given out now may go on."""
-FRAMES_BYTES = SMALL_FILE + MAX_HEAD
-"""A buffer for frames: at least one of any file fits."""
 SINGLY_AT_ONCE = 8
 """Files that a lane downloads one by one at a time."""
 MAX_FAILING = 64
 """Files that an origin may fail to give, for reasons of its own, before the whole read is given up."""
-
-_Part = tuple[memoryview, bytearray | None]
-"""Frames that are ready, and the buffer that they lie in, where it is to be used again."""
 
 _BUSY = frozenset({429, 500, 502, 503, 504})
 
@@ -72,8 +67,6 @@ class TreeStream:
         self._error: SourceError | None = None
         self._failing = 0
         self._spare = memoryview(_beginning(listing))
-        self._lent: bytearray | None = None  # where the spare lies
-        self._buffers: list[bytearray] = []
         self._ended = False
 
     async def receive_into(self, buffer: memoryview) -> int:
@@ -82,9 +75,6 @@ class TreeStream:
         Raises SourceError.
         """
         while not self._spare:
-            if self._lent is not None:
-                self._buffers.append(self._lent)
-                self._lent = None
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -93,18 +83,18 @@ class TreeStream:
             if part is None:
                 await self._pulse.wait()
             else:
-                self._spare, self._lent = part
+                self._spare = memoryview(part)
         count = min(len(buffer), len(self._spare))
         buffer[:count] = self._spare[:count]
         self._spare = self._spare[count:]
         return count
 
-    def _ready(self) -> _Part | None:
+    def _ready(self) -> bytes | bytearray | None:
         while self._open:
             batch = self._open[0]
             if batch.parts:
                 part = batch.parts.popleft()
-                self._held -= len(part[0])
+                self._held -= len(part)
                 self._pulse.beat()
                 return part
             if not batch.done:
@@ -114,7 +104,7 @@ class TreeStream:
         if self._running:
             return None
         self._ended = True
-        return memoryview(head_frame(Ended(len(self._listing.files)))), None
+        return head_frame(Ended(len(self._listing.files)))
 
     # --- lanes ------------------------------------------------------------------------------------------
 
@@ -151,29 +141,21 @@ class TreeStream:
         self._pulse.beat()
 
     async def _read(self, batch: _Batch, bulk: BulkReader | None) -> None:
-        await self.put(batch, memoryview(b"".join(_reference(file) for file in batch.large)))
+        await self.put(batch, b"".join(_reference(file) for file in batch.large))
         answers = _Answers(self, batch)
         if bulk is not None and batch.small:
             await bulk.read([file.entry.url for file in batch.small], SMALL_FILE, answers)
             await answers.pause()
         await self._singly(batch, [n for n, told in enumerate(answers.told) if not told])
 
-    def buffer(self) -> bytearray:
-        """Where frames can be put together; it comes back when they were received."""
-        return self._buffers.pop() if self._buffers else bytearray(FRAMES_BYTES)
-
-    async def put(self, batch: _Batch, frames: memoryview, buffer: bytearray | None = None) -> None:
-        """Add frames (which lie in ``buffer``) to a batch, and wait until there is room for more."""
+    async def put(self, batch: _Batch, frames: bytes | bytearray) -> None:
+        """Add frames to a batch, and wait until there is room for more."""
         if frames:
-            self.add(batch, frames, buffer)
+            batch.parts.append(frames)
+            self._held += len(frames)
+            self._pulse.beat()
         while self._held > HELD_BYTES and (batch.parts or self._open[0] is not batch):
             await self._pulse.wait()
-
-    def add(self, batch: _Batch, frames: memoryview, buffer: bytearray | None) -> None:
-        """Add frames to a batch."""
-        batch.parts.append((frames, buffer))
-        self._held += len(frames)
-        self._pulse.beat()
 
     # --- file by file -----------------------------------------------------------------------------------
 
@@ -186,7 +168,7 @@ class TreeStream:
                 number = waiting.popleft()
                 ready[number] = await self._frames_of(batch.small[number])
                 while unsent and unsent[0] in ready:
-                    await self.put(batch, memoryview(ready.pop(unsent.popleft())))
+                    await self.put(batch, ready.pop(unsent.popleft()))
 
         await run_several(work, min(SINGLY_AT_ONCE, len(numbers)))
 
@@ -226,50 +208,31 @@ class _Batch:
     def __init__(self, small: Sequence[FoundFile], large: Sequence[FoundFile]) -> None:
         self.small = small
         self.large = large
-        self.parts: deque[_Part] = deque()
+        self.parts: deque[bytes | bytearray] = deque()
         self.done = False
 
 
 class _Answers:
-    """What a bulk reader finds, as frames in buffers that are used again and again."""
+    """What a bulk reader finds, as frames."""
 
     def __init__(self, stream: TreeStream, batch: _Batch) -> None:
         self._stream = stream
         self._batch = batch
-        self._buffer: bytearray | None = None
-        self._view = memoryview(b"")
-        self._used = 0
+        self._frames = bytearray()
         self.told = bytearray(len(batch.small))
 
     def content(self, number: int, data: memoryview) -> None:
         self.told[number] = 1
-        self._add(head_frame(File(self._batch.small[number].name, len(data))), data)
+        self._frames += head_frame(File(self._batch.small[number].name, len(data)))
+        self._frames += data
 
     def large(self, number: int) -> None:
         self.told[number] = 1
-        self._add(_reference(self._batch.small[number]), memoryview(b""))
+        self._frames += _reference(self._batch.small[number])
 
     async def pause(self) -> None:
-        self._give()
-        await self._stream.put(self._batch, memoryview(b""))
-
-    def _add(self, head: bytes, data: memoryview) -> None:
-        middle = self._used + len(head)
-        end = middle + len(data)
-        if end > len(self._view):
-            self._give()
-            self._buffer = self._stream.buffer()
-            self._view, middle, end = memoryview(self._buffer), len(head), len(head) + len(data)
-        self._view[self._used : middle] = head
-        self._view[middle:end] = data
-        self._used = end
-
-    def _give(self) -> None:
-        if self._used:
-            self._stream.add(self._batch, self._view[: self._used], self._buffer)
-        elif self._buffer is not None:
-            return
-        self._buffer, self._view, self._used = None, memoryview(b""), 0
+        frames, self._frames = self._frames, bytearray()
+        await self._stream.put(self._batch, frames)
 
 
 def _cut(files: Sequence[FoundFile], contents: bool) -> Iterator[_Batch]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from urllib.parse import unquote
 
 import msgspec
 import trio
@@ -152,9 +153,12 @@ class _Walk:
 
     def _name(self, folder: str, entry: SourceEntry) -> str | None:
         """What follows the root in an entry's URL; None (and refused) where it does not lie in ``folder``."""
-        url = entry.url + "/" if entry.is_folder and not entry.url.endswith("/") else entry.url
+        url = entry.url
+        if entry.is_folder:
+            url = url.partition("?")[0]
+            url = url if url.endswith("/") else url + "/"
         place = self._base + folder
-        inner = url.removeprefix(place) if url.startswith(place) else ""
+        inner = url.removeprefix(place) if url.startswith(place) else _below(place, url)
         if not inner.strip("/") or (not entry.is_folder and inner.endswith("/")):
             if url != place:
                 self._refuse(redact_url(entry.url), "the source lists it, but it does not lie in the folder")
@@ -185,6 +189,13 @@ class _Walk:
                 listing.files.append(file)
         listing.refused = sorted(self._refused.items())
         return listing
+
+
+def _below(place: str, url: str) -> str:
+    """What follows ``place`` in a URL that may be encoded in another way; "" where it does not lie there."""
+    above, parts = place.split("/")[:-1], url.split("/")
+    same = [unquote(part) for part in parts[: len(above)]] == [unquote(part) for part in above]
+    return "/".join(parts[len(above) :]) if same else ""
 
 
 def _unlisted(error: SourceError) -> SourceError:

@@ -21,7 +21,7 @@ BUFFER = 1024 * 1024
 AHEAD = 16 * 1024
 """Bytes of requests under way at most: they fit into any socket's buffers, so that sending them never waits
 for a server that itself waits for its answers to be taken."""
-GATHER = 256 * 1024
+GATHER = 64 * 1024
 GATHER_FROM = 8
 """Bytes waited for at once while at least so many answers are under way: each look at the socket costs as much
 as a small answer."""

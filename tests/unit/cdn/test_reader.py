@@ -63,7 +63,8 @@ async def test_a_long_content_is_read_in_parallel_and_once() -> None:
         assert sink.content == content
         assert sink.count == len(content)
         assert [s.range for s in origin.seen[:1]] == [f"bytes=0-{16 * MIB - 1}"]
-        assert sorted(s.status for s in origin.seen) == [206] * 5
+        assert 2 < len(origin.seen) <= 5  # fewer and longer ones where answers begin slowly
+        assert {s.status for s in origin.seen} == {206}
         assert all(s.headers["if-range"] == '"one"' for s in origin.seen[1:])
 
 

@@ -86,6 +86,20 @@ async def test_names_that_lead_elsewhere_are_refused(url: str, is_folder: bool) 
     assert sum(source.lists.values()) == 1
 
 
+async def test_a_source_may_encode_its_urls_in_another_way() -> None:
+    source = FolderSource({})
+    root = ROOT + "a(b) c/"
+    source.listed["a(b) c/"] = [
+        SourceEntry(ROOT + "a%28b%29%20c/x%28"),
+        SourceEntry(ROOT + "a%28b%29%20c/sub?key=1", True),
+        SourceEntry(ROOT + "a%28b%29/other"),
+    ]
+    source.listed["a(b) c/sub/"] = [SourceEntry(ROOT + "a(b) c/sub/y?key=1")]
+    listing = await walk(source, SourceRequest(root), TreeOrder(), lambda: None)
+    assert [(file.path, file.name) for file in listing.files] == [("sub/y", "sub/y?key=1"), ("x(", "x%28")]
+    assert len(listing.refused) == 1
+
+
 async def test_the_folder_itself_in_its_own_listing_is_passed_over() -> None:
     source = FolderSource({})
     source.listed[""] = [SourceEntry(ROOT, True), SourceEntry(ROOT + "a")]
