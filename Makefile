@@ -24,7 +24,7 @@ deps: .venv/installed
 	@.ci/environment
 
 test: deps
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto $(ARGS)
 
 check: deps
 	$(PY) -m ruff check .

@@ -26,6 +26,9 @@ from tests.unit.cdn.sources.plugins.clients import (
     with_method,
 )
 
+# What ends an endless loop may hit it in a callback of the garbage collector, which can only be reported.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 async def test_a_method_that_blocks_for_ever() -> None:
     with gate() as door:

@@ -21,6 +21,9 @@ from shared.errors import SourceError
 from shared.plugins import PluginKind, PluginRecord, PluginRegistry, PluginState
 from tests.unit.cdn.sources.plugins.writing import BLOCKED, GATE, GOOD, package, write
 
+# What ends an endless loop may hit it in a callback of the garbage collector, which can only be reported.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 OTHER = "d7y-resource-plugin-other.py"
 
 

@@ -13,6 +13,9 @@ from cdn.sources.plugins.threads import STOPS, Job, Stop
 from shared.errors import SourceError
 from tests.unit.cdn.sources.plugins.clients import gate
 
+# What ends an endless loop may hit it in a callback of the garbage collector, which can only be reported.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def explain(error: BaseException) -> SourceError:
     return SourceError(type(error).__name__)
