@@ -32,6 +32,9 @@ from shared.task.identity import TaskSpec, redact_url
 
 log = structlog.get_logger()
 
+CLOSING = 10.0
+"""Seconds that clients have to let go of everything when a reader is closed."""
+
 
 class SourceReader:
     """Reads sources of every registered scheme into sinks; implements ``shared.swarm.origin.Origin``.
@@ -91,7 +94,7 @@ class SourceReader:
             try:
                 yield cls(registry, policy, config, OriginMetrics(collector))
             finally:
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(CLOSING, shield=True):
                     await registry.close()
 
     def supports(self, scheme: str) -> bool:

@@ -287,3 +287,15 @@ def content_bytes(layout: PieceLayout, run: tuple[int, int]) -> tuple[int, int]:
 def round_span(span: int) -> int:
     """``span`` rounded up to whole longest pieces, so that a span never ends inside a piece."""
     return -(-span // MAX_PIECE_LENGTH) * MAX_PIECE_LENGTH
+
+
+ASKING = 0.25
+"""The most that waiting for an answer should take, as a share of the time that reading it takes."""
+
+
+def worthwhile_span(span: int, asking: float, reading: float, received: int) -> int:
+    """How many bytes to ask for at once, after an answer took ``asking`` seconds to begin, and its ``received``
+    bytes ``reading`` seconds to come: never fewer than ``span``, the most so far."""
+    if asking <= ASKING * reading:
+        return span
+    return max(span, int(received * asking / (ASKING * max(reading, 1e-6))))

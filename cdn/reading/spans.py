@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cdn.reading.plan import (
+    ASKING,
     Ask,
     ContentChanged,
     Found,
@@ -23,6 +24,7 @@ from cdn.reading.plan import (
     content_bytes,
     cut_runs,
     wanted_pieces,
+    worthwhile_span,
 )
 from cdn.reading.stores import Stores, storing
 from cdn.sources.interface import RangeNotSatisfiable, SourceCut, SourceResponse
@@ -33,8 +35,6 @@ from shared.task.pieces import PieceLayout
 if TYPE_CHECKING:
     from cdn.reading.session import SourceSession
 
-ASKING = 0.25
-"""The most that waiting for an answer may take, as a share of the time that reading it takes."""
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a source that is asked for too much at once; in mid-read they are waited out like a cut."""
 
@@ -135,9 +135,7 @@ class SpanReader:
     def _learn(self, asking: float, reading: float, received: int) -> None:
         """An answer took ``asking`` seconds to begin and ``reading`` to come: how long should ranges be?"""
         self._judged.set()
-        if asking > ASKING * reading:
-            worth = received * asking / (ASKING * max(reading, 1e-6))
-            self._span = max(self._span, int(min(worth, self._bytes)))
+        self._span = min(worthwhile_span(self._span, asking, reading, received), max(self._span, self._bytes))
 
     async def _read(self, run: _Run, stores: Stores, answer: SourceResponse | None) -> bool:
         """Read a run to its end; False when it was left to the other workers, because the source is busy."""

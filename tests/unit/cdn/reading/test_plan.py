@@ -19,6 +19,7 @@ from cdn.reading.plan import (
     round_span,
     understand,
     wanted_pieces,
+    worthwhile_span,
 )
 from cdn.sources.interface import ContentRange, SourceResponse
 from shared.errors import SourceError
@@ -197,3 +198,10 @@ def test_follow_ups() -> None:
         check_follow_up(SourceResponse(b"x" * 99, etag='W/"e"'), Ask(0, 9), found)
     with pytest.raises(RangesUnusable, match="whole content"):
         check_follow_up(SourceResponse(b"x" * 100), Ask(0, 9), found)
+
+
+def test_spans_are_as_long_as_asking_for_them_is_worth() -> None:
+    assert worthwhile_span(100, asking=0.25, reading=1.0, received=100) == 100
+    assert worthwhile_span(100, asking=1.0, reading=1.0, received=100) == 400
+    assert worthwhile_span(1000, asking=1.0, reading=1.0, received=100) == 1000
+    assert worthwhile_span(100, asking=1.0, reading=0.0, received=100) > 10**8
