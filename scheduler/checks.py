@@ -22,6 +22,7 @@ from shared.protocol import (
     TaskMeta,
 )
 from shared.task.bitmap import MAX_PIECES
+from shared.task.digest import parse_content_digest
 from shared.task.generation import is_generation
 from shared.task.identity import MAX_URL_LENGTH
 from shared.task.pieces import PieceLayout
@@ -92,6 +93,8 @@ def _check_spec(report: PeerRegistered | PeerHolding | FreshWanted) -> None:
         raise InvalidRequest(f"the URL has {len(spec.url)} characters: at most {MAX_URL_LENGTH} are allowed")
     if not is_generation(spec.generation):
         raise InvalidRequest("a generation is 12 hexadecimal digits, or nothing")
+    if spec.digest and ":".join(parse_content_digest(spec.digest)) != spec.digest:
+        raise InvalidRequest("the digest of a task is written in lower case")
     if spec.task_id != report.task:
         raise InvalidRequest("the task id does not belong to the task's URL, tag, application and range")
 

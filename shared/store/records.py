@@ -56,8 +56,8 @@ class StoredTask:
 
     @property
     def vouched(self) -> bool:
-        """Whether it was found to have the digest that its source vouches for, if it names one."""
-        return self.meta.digest in ("", self.verified)
+        """Whether it was found to have the digest that it must have, if any."""
+        return (self.spec.digest or self.meta.digest) in ("", self.verified)
 
 
 encode_record = msgspec.msgpack.Encoder().encode

@@ -16,13 +16,14 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import msgspec
 
 from shared.errors import InvalidRequest
+from shared.task.digest import parse_content_digest
 
 MAX_URL_LENGTH = 16 * 1024
 NEUTRAL_HEADERS = frozenset({"user-agent", "referer", "cache-control", "pragma", "from", "dnt"})
 """Request headers that say nothing about who may see the content; all others give the task a scope."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_DNS_SCHEMES = frozenset({"http", "https", "hdfs", "webhdfs", "swebhdfs", "oci", "file"})
+_DNS_SCHEMES = frozenset({"http", "https", "hdfs", "webhdfs", "swebhdfs", "oci", "oci-descriptor", "file"})
 """Schemes whose authority is the name of a machine, so that its case does not matter."""
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _SECRET_NAMES = re.compile(
@@ -39,7 +40,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     inclusive, or "". ``headers`` are the neutral ones, lower-case. ``tree`` is "" for a file; for all that
     lies below a folder it tells what is taken (see ``cdn.tree``). ``generation`` tells the content that a
     source has now from what it had before it changed: "" for the first one that the cluster saw, later
-    ones are greater as text.
+    ones are greater as text. ``digest`` ("sha256:HEX") is that of the whole content where it is known
+    beforehand: then it is the identity, and ``url`` only one of the places where the content can be read.
     """
 
     url: str
@@ -51,6 +53,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     tree: str = ""
     generation: str = ""
+    digest: str = ""
 
     @property
     def task_id(self) -> str:
@@ -68,9 +71,12 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.url.partition(":")[0].lower()
 
     def _hash(self, generation: str) -> str:
-        fields = [filter_query(self.url, self.filtered), self.tag, self.application, self.range, self.scope]
-        if self.tree or generation:
+        place = "" if self.digest else filter_query(self.url, self.filtered)
+        fields = [place, self.tag, self.application, self.range, self.scope]
+        if self.tree or generation or self.digest:
             fields += [self.tree, generation]
+        if self.digest:
+            fields.append(self.digest)
         hasher = hashlib.sha256()
         for field in fields:
             data = field.encode()
@@ -125,6 +131,15 @@ def make_spec(
         tree=tree,
     )
     return spec, private
+
+
+def content_spec(url: str, digest: str, *, scope: str = "") -> TaskSpec:
+    """Content that is known by its digest ("sha256:HEX"), which can be read at ``url`` among other places.
+
+    ``scope`` tells apart what not everybody may see ("" is public). Raises InvalidRequest.
+    """
+    url, _ = normalize_url(url)
+    return TaskSpec(url=url, scope=scope, digest=":".join(parse_content_digest(digest)))
 
 
 def scope_of(url: str, private: Mapping[str, str]) -> str:

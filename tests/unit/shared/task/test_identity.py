@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shared.errors import InvalidRequest
 from shared.task.identity import (
     TaskSpec,
+    content_spec,
     filter_query,
     make_spec,
     normalize_url,
@@ -141,3 +142,31 @@ def test_any_text_is_a_url_or_a_named_error(text: str) -> None:
         return
     assert url.isascii()
     assert normalize_url(url)[0] == url
+
+
+# --- content known by its digest -----------------------------------------------------------------------
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def test_content_of_one_digest_is_one_task_wherever_it_is_read() -> None:
+    one = content_spec("oci://one.example/a@" + DIGEST, DIGEST)
+    other = content_spec("oci://other.example/b@" + DIGEST, DIGEST)
+    assert one.task_id == other.task_id
+    assert one.url != other.url
+
+
+def test_content_of_one_digest_in_two_scopes_is_two_tasks() -> None:
+    url = "oci://one.example/a@" + DIGEST
+    assert content_spec(url, DIGEST).task_id != content_spec(url, DIGEST, scope="b").task_id
+
+
+def test_a_digest_is_told_from_a_url_of_the_same_text() -> None:
+    assert content_spec("oci://a/b", DIGEST).task_id != TaskSpec("oci://a/b").task_id
+    assert content_spec("oci://a/b", DIGEST).task_id != TaskSpec("", generation=DIGEST).task_id
+
+
+def test_a_digest_is_written_in_one_way() -> None:
+    assert content_spec("oci://a/b", DIGEST.upper().replace("SHA", "sha")).digest == DIGEST
+    with pytest.raises(InvalidRequest, match="sha256"):
+        content_spec("oci://a/b", "sha256:12")
