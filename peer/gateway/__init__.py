@@ -1,0 +1,1 @@
+"""What programs on this machine talk to instead of the servers they mean: the registry gateway."""
