@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self, cast
 
 import structlog
 import trio
@@ -16,7 +16,7 @@ from cdn.config import SourceConfig
 from cdn.metrics import OriginMetrics
 from cdn.policy import SourcePolicy
 from cdn.reading.session import SourceSession
-from cdn.sources.builtin import BUILTIN, Builtin, needs
+from cdn.sources.builtin import BUILTIN, Builtin, allowed_schemes, needs
 from cdn.sources.context import SourceContext
 from cdn.sources.file import FileSource
 from cdn.sources.http import HttpSource
@@ -29,6 +29,10 @@ from shared.nursery import open_nursery
 from shared.protocol import TaskMeta
 from shared.swarm.origin import OriginJob, OriginSink
 from shared.task.identity import TaskSpec, redact_url
+
+if TYPE_CHECKING:  # modules load with their scheme
+    from cdn.sources.oci.client import RegistryClient
+    from cdn.sources.oci.descriptors import DescriptorSource
 
 log = structlog.get_logger()
 
@@ -67,7 +71,7 @@ class SourceReader:
         ``environ`` is where the host's own credentials may stand; None where the environment belongs to a
         caller. Raises ConfigError when a setting is wrong. Leaving the block closes all connections.
         """
-        policy = SourcePolicy(config.schemes, config.denied_addresses)
+        policy = SourcePolicy(allowed_schemes(config.schemes), config.denied_addresses)
         registry = SourceRegistry(finder)
         async with HttpClient(
             proxy=config.proxy or None,
@@ -85,8 +89,11 @@ class SourceReader:
             else:
                 registry.lack("file", needs("file", file_roots=False))
             for scheme, builtin in BUILTIN.items():
-                options = config.options.get(scheme, {})
-                context = SourceContext(scheme, client, policy, config, options, environ or {})
+                named = builtin.beside or scheme
+                if named != scheme and scheme in config.options:
+                    raise ConfigError(f"source.options.{scheme} has no options: those of {named} count for it")
+                options = config.options.get(named, {})
+                context = SourceContext(named, client, policy, config, options, environ or {})
                 if builtin.available:
                     registry.offer(scheme, partial(_open_builtin, builtin, context))
                 else:
@@ -128,8 +135,10 @@ class SourceReader:
         finally:
             self._metrics.seconds.observe(time.monotonic() - begun)
 
-    async def is_expired(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
-        """Whether the source has other content now; see ``Origin.is_expired``. False within
+    async def is_expired(
+        self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta
+    ) -> bool | None:
+        """Whether the source has other content now; see ``Origin.is_expired``. None within
         ``source.header_timeout`` seconds when that cannot be found out."""
         try:
             with trio.fail_after(self._config.header_timeout):
@@ -137,7 +146,7 @@ class SourceReader:
         except (DragonetError, trio.TooSlowError) as error:
             log.info("a source cannot be checked", url=redact_url(spec.url), cause=str(error) or "no answer")
             self._metrics.checks.labels("error").inc()
-            return False
+            return None
         self._metrics.checks.labels("expired" if expired else "valid").inc()
         return expired
 
@@ -150,6 +159,15 @@ class SourceReader:
         if client.is_immutable(request):
             return False
         return await client.is_expired(request, ExpireInfo(meta.last_modified, meta.etag))
+
+    async def registry_client(self) -> RegistryClient:
+        """What asks container registries on behalf of others, with the options of ``oci://``.
+
+        Raises SourceError when this host may not, or cannot.
+        """
+        scheme = "oci-descriptor"
+        self._policy.check_url(f"{scheme}://registry")
+        return cast("DescriptorSource", await self.registry.get(scheme)).client
 
     def __repr__(self) -> str:
         return f"<SourceReader of {self.registry!r}>"

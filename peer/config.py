@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from cdn.config import SourceConfig
+from peer.gateway.config import RegistryConfig
 from scheduler.config import SchedulerConfig
 from shared.config import Address, Loaded, Seconds, Url, load
 from shared.config.loading import FILE_VARIABLE
@@ -118,6 +119,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: SchedulerConfig = SchedulerConfig()
     seeder: SeederConfig = SeederConfig()
     peer: PeerConfig = msgspec.field(default_factory=PeerConfig)
+    registry: RegistryConfig = RegistryConfig()
     swarm: SwarmConfig = SwarmConfig()
     store: StoreConfig = StoreConfig()
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)

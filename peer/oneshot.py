@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -22,6 +23,7 @@ from peer.config import Config
 from peer.downloads import download
 from peer.orders import DownloadDone, DownloadOrder, DownloadProgress
 from peer.roles import host_id
+from peer.scope_secret import keep_scope_secret, read_scope_secret
 from shared.errors import DragonetError, StoreLocked
 from shared.http.client import HttpClient
 from shared.http.router import Router
@@ -62,7 +64,15 @@ async def host_once(config: Config) -> AsyncIterator[Host]:
         identity = HostIdentity(
             await trio.to_thread.run_sync(host_id, data_dir), "peer", address, config.host.location
         )
-        host = Host(identity, store, reader, config.swarm, SwarmMetrics(registry))
+        host = Host(
+            identity,
+            store,
+            reader,
+            config.swarm,
+            SwarmMetrics(registry),
+            scope_secret=await trio.to_thread.run_sync(read_scope_secret, data_dir),
+            keep_secret=partial(keep_scope_secret, data_dir),
+        )
         router = Router()
         host.add_routes(router)
         link = SchedulerLink(config.host.scheduler, client, host, lambda _: None) if joined else None

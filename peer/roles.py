@@ -17,11 +17,15 @@ import msgspec
 import structlog
 import trio
 
+from cdn.images.resolving import ImageResolver
 from cdn.reader import SourceReader
 from cdn.sources.plugins.finder import PluginFinder
 from peer.address import advertised_address
 from peer.config import Config, local_url
+from peer.gateway.metrics import RegistryMetrics
+from peer.gateway.setup import registry_gateway
 from peer.local_api import LocalApi
+from peer.scope_secret import keep_scope_secret, read_scope_secret
 from shared.errors import ConfigError
 from shared.http.client import HttpClient
 from shared.plugins import PluginRegistry
@@ -31,6 +35,7 @@ from shared.store import Store
 from shared.swarm.host import Host, HostIdentity
 from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
+from shared.swarm.preheats import Preheats
 
 log = structlog.get_logger()
 
@@ -98,9 +103,11 @@ async def _serve_peer(
 ) -> None:
     """A host with the local API and the gateway; as a seeder it also reads origins for others."""
     address = await service.listen(config.peer.listen)
-    await service.listen(config.peer.gateway, service.new_router(), name="gateway")
+    gateway = service.new_router()
+    await service.listen(config.peer.gateway, gateway, name="gateway")
     plugins = PluginRegistry()
-    async with _host(config, service, role, "peer", address, plugins) as host:
+    async with _host(config, service, role, "peer", address, plugins) as (host, reader):
+        registry_gateway(config, host, reader, RegistryMetrics(service.registry)).add_routes(gateway)
         router = service.new_router()
         LocalApi(host, plugins).add_routes(router)
         await service.listen_unix(config.peer.socket, router)
@@ -110,9 +117,9 @@ async def _serve_peer(
 @asynccontextmanager
 async def _host(
     config: Config, service: Service, role: Role, folder: str, address: str, plugins: PluginRegistry
-) -> AsyncIterator[Host]:
-    """A running host, whose plugins are noted in ``plugins``; it gives up its lease and closes its store at
-    the end of the context."""
+) -> AsyncIterator[tuple[Host, SourceReader]]:
+    """A running host, whose plugins are noted in ``plugins``, and its reader of sources; it gives up its lease
+    and closes its store at the end of the context."""
     data_dir = config.host.data_dir / folder
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(data_dir, config.store))
@@ -126,7 +133,16 @@ async def _host(
             address=advertised_address(address, config.host.advertise, config.host.scheduler),
             location=config.host.location,
         )
-        host = Host(identity, store, reader, config.swarm, SwarmMetrics(service.registry))
+        host = Host(
+            identity,
+            store,
+            reader,
+            config.swarm,
+            SwarmMetrics(service.registry),
+            scope_secret=await trio.to_thread.run_sync(read_scope_secret, data_dir),
+            keep_secret=partial(keep_scope_secret, data_dir),
+        )
+        host.preheats = Preheats(host, ImageResolver(host, reader))
         host.add_routes(service.router)
         client = await stack.enter_async_context(HttpClient())
         link = SchedulerLink(config.host.scheduler, client, host, _readiness(service))
@@ -139,7 +155,7 @@ async def _host(
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(host.run, link)
         try:
-            yield host
+            yield host, reader
         finally:
             nursery.cancel_scope.cancel()
 

@@ -9,18 +9,22 @@ from math import isfinite
 from scheduler.digests import DIGEST_SIZE
 from shared.errors import InvalidRequest
 from shared.protocol import (
+    SECRET_SIZE,
     FreshWanted,
     HostLease,
     PeerHolding,
     PeerRegistered,
     PiecesHeld,
+    Preheated,
     Report,
+    Resolved,
     SourceFailed,
     SourceFinished,
     SourceOpened,
     SourcePieces,
     TaskMeta,
 )
+from shared.swarm.metrics import SOURCES
 from shared.task.bitmap import MAX_PIECES
 from shared.task.digest import parse_content_digest
 from shared.task.generation import is_generation
@@ -36,6 +40,7 @@ MAX_WORDS = 2000
 MAX_TEXT = 1024
 MAX_SCHEMES = 256
 MAX_SLOTS = 100_000
+MAX_ITEMS = 10_000
 
 
 def check_lease(lease: HostLease, name: str) -> None:
@@ -52,12 +57,17 @@ def check_lease(lease: HostLease, name: str) -> None:
         raise InvalidRequest("the lease's location is longer than 255 characters")
     if not 1 <= lease.upload_slots <= MAX_SLOTS or lease.uploads < 0:
         raise InvalidRequest(f"the lease's upload slots must be 1 to {MAX_SLOTS}, its uploads not negative")
+    if lease.secret and len(lease.secret) != SECRET_SIZE:
+        raise InvalidRequest(f"the lease's secret must have {SECRET_SIZE} bytes")
     if len(lease.schemes) > MAX_SCHEMES or not all(_SCHEME.fullmatch(name) for name in lease.schemes):
         raise InvalidRequest(f"the lease's schemes must be at most {MAX_SCHEMES} names of URL schemes")
 
 
 def check_report(report: Report) -> None:
     """Raises InvalidRequest when a report cannot be true."""
+    if isinstance(report, Resolved):
+        _check_resolved(report)
+        return
     if not _TASK.fullmatch(report.task):
         raise InvalidRequest("a task id has 64 lower-case hexadecimal digits")
     match report:
@@ -81,10 +91,29 @@ def check_report(report: Report) -> None:
         case PiecesHeld():
             _check_numbers(report.pieces)
         case SourceFailed():
-            if len(report.failure.words) > MAX_WORDS:
-                raise InvalidRequest(f"a failure is told in at most {MAX_WORDS} characters")
+            _check_words(report.failure.words)
+        case Preheated():
+            _check_words(report.failure.words if report.failure is not None else "")
+            if report.length < 0 or not all(source in SOURCES for source in report.bytes):
+                raise InvalidRequest(f"bytes are told by source: {', '.join(SOURCES)}")
         case _:
             pass
+
+
+def _check_resolved(report: Resolved) -> None:
+    if len(report.items) > MAX_ITEMS:
+        raise InvalidRequest(f"a preheat brings at most {MAX_ITEMS} contents")
+    for words in (report.image, *report.notes, report.failure.words if report.failure is not None else ""):
+        _check_words(words)
+    for item in report.items:
+        _check_words(item.what)
+        if len(item.spec.url) > MAX_URL_LENGTH or (item.length is not None and item.length < 0):
+            raise InvalidRequest("a content has a URL, and a length that is not negative")
+
+
+def _check_words(words: str) -> None:
+    if len(words) > MAX_WORDS:
+        raise InvalidRequest(f"a failure is told in at most {MAX_WORDS} characters")
 
 
 def _check_spec(report: PeerRegistered | PeerHolding | FreshWanted) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.config import SchedulerConfig
 from scheduler.deadlines import Deadlines
 from scheduler.leases import Host, Leases
+from scheduler.preheats import Jobs
 from scheduler.tasks import Peer, PeerState, Task
 from shared.protocol import (
     Assignment,
@@ -40,20 +41,25 @@ class Tally:
     failures: int = 0
     checks: Counter[str] = field(default_factory=Counter)
     reports: Counter[str] = field(default_factory=Counter)
+    preheat_jobs: Counter[str] = field(default_factory=Counter)
+    preheat_items: Counter[str] = field(default_factory=Counter)
+    preheat_bytes: Counter[str] = field(default_factory=Counter)
 
 
 class Cluster:
     """Hosts, tasks, and decisions not yet taken out. ``generations`` are the current ones, by logical id,
-    where they are not the first."""
+    where they are not the first; ``secret`` is what all hosts are to derive scopes from (b"": not known yet)."""
 
     def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random, wall: float = 0.0) -> None:
         self.config = config
         self.rng = rng
         self.started = now
+        self.secret = b""
         self.generations: dict[str, str] = {}
         self.resumed = False
         self.leases = Leases(ttl=config.lease, stream_grace=config.stream_grace, max_hosts=config.max_hosts)
         self.tasks: dict[str, Task] = {}
+        self.preheats = Jobs(history=config.preheat_history)
         self.deadlines: Deadlines[str] = Deadlines()
         self.children: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
@@ -243,10 +249,16 @@ class Cluster:
         task.stop_waiting(peer)
         self.touch(task)
 
-    def refuse(self, task: Task, peer: Peer, failure: Failure) -> None:
-        """Tell a waiting peer that it waits in vain; one that does not hear us is told when it does."""
+    def refuse(
+        self, task: Task, peer: Peer, failure: Failure, places: Mapping[str, Failure] | None = None
+    ) -> None:
+        """Tell a waiting peer that it waits in vain; one that does not hear us is told when it does.
+
+        ``places``: what became of those that it named, where that is not the same for all.
+        """
         self.tally.failures += 1
-        told = self.send(peer.host, TaskFailed(task.id, failure))
+        by_place = dict.fromkeys(peer.places, failure) | dict(places or {}) if task.places.several else {}
+        told = self.send(peer.host, TaskFailed(task.id, failure, by_place))
         self.set_parents(peer, None)
         task.stop_waiting(peer, None if told else failure)
         self.touched[task.id] = None

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.config import Address, Seconds
+from shared.config.fields import Secret
 
 
 class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,20 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks: Annotated[
         int, Meta(ge=1, description="Tasks remembered; beyond it, those idle for longest are forgotten.")
     ] = 200_000
+    preheat_token: Annotated[
+        Secret,
+        Meta(
+            description="The token that preheats must show. Empty: `dragonet preheat` needs none, and the API "
+            "for Harbor (/oapi/v1/jobs, /preheats) is closed."
+        ),
+    ] = ""
+    preheat_timeout: Annotated[Seconds, Meta(gt=0, description="How long a preheat may take, at most.")] = (
+        3600.0
+    )
+    preheat_jobs: Annotated[
+        int, Meta(ge=1, description="Preheats that are carried out at the same time; the others wait.")
+    ] = 8
+    preheat_history: Annotated[int, Meta(ge=0, description="Preheats that are over and still shown.")] = 200
     stream_queue: Annotated[
         int, Meta(ge=16, description="Decisions waiting for one host before its stream is closed.")
     ] = 4096

@@ -6,6 +6,7 @@ What follows from it is decided in ``revalidation``. The words::
     check     one host has been told to ask it
     asking    hosts whose registration, or question, waits for the outcome
     tried     hosts that were told to ask and gave no answer, this time
+    stale     the source could not be asked when it was time to, and has not been since
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Freshness:
     check: Check | None = None
     asking: dict[str, Asking] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
+    stale: bool = False
 
     @property
     def known(self) -> bool:
@@ -49,7 +51,18 @@ class Freshness:
     def valid(self, until: float) -> None:
         """The content was found to be that of its source, and counts as fresh until then."""
         self.until = max(self.until, until)
+        self.stale = False
         self.tried.clear()
+
+    def unchecked(self, until: float) -> None:
+        """The source could not be asked; it is left alone until then."""
+        self.until = max(self.until, until)
+        self.stale = True
+        self.tried.clear()
+
+    def unknown(self) -> None:
+        """Nothing was ever heard of this content."""
+        self.until, self.stale = -inf, False
 
     def give_up(self) -> None:
         """The host that was to check does not answer; it is not told again this time."""

@@ -26,26 +26,29 @@ SMALLEST_SHARE = 8
 class Grant:
     """A host's leave to read the origin. ``pieces`` None: everything that the host lacks.
 
-    ``progress`` is when it last told anything new, ``received`` the bytes that it told of.
+    ``progress`` is when it last told anything new, ``received`` the bytes that it told of. ``place`` is the URL
+    that is read, "" where that is not known: the grant is of an earlier scheduler.
     """
 
     id: str
     host: str
     pieces: Bitmap | None
     progress: float
+    place: str
     opened: bool = False
     received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """A host that could read: what the choice depends on."""
+    """A host that could read: what the choice depends on, and the ``place`` (URL) where it would."""
 
     host: str
     role: Role
     held: int
     grants: int
     load: float
+    place: str = ""
 
 
 def choose_reader(applicants: Iterable[Applicant], rng: random.Random) -> Applicant | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from scheduler.cluster import Cluster
-from scheduler.sourcing import take_back
+from scheduler.granting import take_back
 from scheduler.tasks import Peer, Task
 from shared.protocol import PeerHolding, PieceDigests, TaskDescribed, TaskMeta
 from shared.task.bitmap import Bitmap

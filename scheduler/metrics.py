@@ -8,9 +8,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from scheduler.cluster import Tally
 from scheduler.state import Statistics
+from shared.swarm.metrics import SOURCES
 
 PREFIX = "dragonet_scheduler"
+RESULTS = ("succeeded", "partial", "failed", "cancelled")
+OUTCOMES = ("succeeded", "failed")
 
 
 class SchedulerMetrics:
@@ -60,10 +64,29 @@ class SchedulerMetrics:
         checks = CounterMetricFamily(
             f"{PREFIX}_checks", "Checks of content against its source, by outcome.", labels=["outcome"]
         )
-        for outcome in ("valid", "expired", "unanswered"):
+        for outcome in ("valid", "expired", "failed", "unanswered"):
             checks.add_metric([outcome], tally.checks[outcome])
         yield checks
+        yield from _preheats(tally)
         reports = CounterMetricFamily(f"{PREFIX}_reports", "Reports taken, by type.", labels=["type"])
         for name, count in tally.reports.items():
             reports.add_metric([name], count)
         yield reports
+
+
+def _preheats(tally: Tally) -> Iterator[Metric]:
+    for name, text, label, values, counts in (
+        ("jobs", "Preheats that are over, by result.", "result", RESULTS, tally.preheat_jobs),
+        (
+            "items",
+            "Contents brought to a host by a preheat, by result.",
+            "result",
+            OUTCOMES,
+            tally.preheat_items,
+        ),
+        ("bytes", "Bytes brought to hosts by preheats, by source.", "source", SOURCES, tally.preheat_bytes),
+    ):
+        family = CounterMetricFamily(f"dragonet_preheat_{name}", text, labels=[label])
+        for value in values:
+            family.add_metric([value], counts[value])
+        yield family

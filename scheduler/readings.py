@@ -7,13 +7,17 @@ and nobody else reads: then the read is adopted, so that a restart costs no seco
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
 import structlog
 
 from scheduler.cluster import Cluster
+from scheduler.granting import begin, end, give_up_on, share_out, take_back
 from scheduler.grants import Grant
 from scheduler.knowledge import describe, hold, learn, same_pieces
 from scheduler.revalidation import opened as source_opened
-from scheduler.sourcing import begin, end, fail, give_up_on, share_out, take_back
+from scheduler.sourcing import concerns_reader, fail
 from scheduler.tasks import Task
 from shared.protocol import (
     Failure,
@@ -37,7 +41,9 @@ def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> Non
     if task is None or grant is None:
         return
     grant.progress = now
-    task.failure = None
+    place = task.places.get(grant.place)
+    if place is not None:
+        place.failure = None
     first = not grant.opened
     if not _open(cluster, task, grant, report.meta, now):
         return
@@ -95,7 +101,7 @@ def finished(cluster: Cluster, host: str, report: SourceFinished, now: float) ->
     end(cluster, task, grant)
     if left is None or left:
         words = f"host {host} finished reading the origin but left pieces out"
-        give_up_on(cluster, task, host, Failure(words, fault="reader"))
+        give_up_on(cluster, task, grant, Failure(words, fault="reader"))
         log.warning("a finished origin read left pieces out", host=host, task=task.id)
 
 
@@ -105,12 +111,27 @@ def failed(cluster: Cluster, host: str, report: SourceFailed, now: float) -> Non
     grant = task.grants.get(report.grant) if task is not None else None
     if task is None or grant is None or grant.host != host:
         return
+    read_at = task.read_at | {grant.place}
     end(cluster, task, grant)
-    if report.failure.fault == "reader":
-        give_up_on(cluster, task, host, report.failure)
-    else:
-        fail(cluster, task, report.failure, now)
     cluster.touch(task)
+    if report.wrong and task.spec.digest:
+        _forget_wrong(cluster, task)
+        if len(read_at) > 1:
+            return  # nobody knows which of the places is to blame: each is read alone now
+    place = task.places.get(grant.place)
+    if place is None or report.failure.fault == "reader" or concerns_reader(task, report.failure):
+        give_up_on(cluster, task, grant, report.failure)
+    else:
+        fail(cluster, task, place, report.failure, now)
+
+
+def _forget_wrong(cluster: Cluster, task: Task) -> None:
+    """What was read of content known by its digest is not that content: nobody goes on with any of it. A version
+    of another name sees to that, since this one is named by the digest wherever it is read."""
+    if task.meta is not None:
+        log.warning("content does not have the digest that it is known by", task=task.id)
+        version = hashlib.sha256(f"not {task.meta.version}".encode()).hexdigest()[:16]
+        describe(cluster, task, "", msgspec.structs.replace(task.meta, version=version, sha256=""))
 
 
 def _grant(
@@ -139,7 +160,8 @@ def _grant(
         and present.reachable
     )
     if adoptable and task is not None:
-        grant = Grant(grant_id, host, None, now)
+        places = list(task.places)
+        grant = Grant(grant_id, host, None, now, places[0].url if len(places) == 1 else "")
         begin(cluster, task, grant)
         cluster.tally.grants_adopted += 1
         cluster.touch(task)
@@ -154,11 +176,12 @@ def _open(cluster: Cluster, task: Task, grant: Grant, meta: TaskMeta, now: float
     """The reader was answered; False when what it says contradicts what is known."""
     if task.meta is not None and task.meta.version == meta.version and not same_pieces(task.meta, meta):
         words = f"host {grant.host} cuts the content into other pieces than the cluster"
-        give_up_on(cluster, task, grant.host, Failure(words, fault="reader"))
+        give_up_on(cluster, task, grant, Failure(words, fault="reader"))
         take_back(cluster, task, grant)
         cluster.touch(task)
         return False
     describe(cluster, task, grant.host, meta)
+    task.read_at.add(grant.place)
     grant.opened = True
     cluster.peer(task, grant.host)
     if task.note_reading(grant.host):

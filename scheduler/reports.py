@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from scheduler import readings, revalidation
+from scheduler import preheating, readings, revalidation
 from scheduler.blocks import complain
 from scheduler.checks import check_report
 from scheduler.cluster import Cluster
+from scheduler.granting import take_back
 from scheduler.knowledge import describe, hold, learn, same_pieces, stronger
-from scheduler.sourcing import take_back
 from shared.errors import InvalidRequest
 from shared.protocol import (
     Failure,
@@ -28,7 +28,9 @@ from shared.protocol import (
     PeerLeft,
     PeerRegistered,
     PiecesHeld,
+    Preheated,
     Report,
+    Resolved,
     SourceChecked,
     SourceFailed,
     SourceFinished,
@@ -73,7 +75,7 @@ def _registered(cluster: Cluster, host: str, report: PeerRegistered, now: float)
 def _fresh_wanted(cluster: Cluster, host: str, report: FreshWanted, now: float) -> None:
     task = cluster.task(report.task, report.spec)
     if task is None:
-        cluster.send(host, TaskFresh(report.task, 0.0))  # what is there is better than nothing
+        cluster.send(host, TaskFresh(report.task, 0.0, stale=True))  # what is there is better than nothing
         return
     revalidation.asked(cluster, task, host, report, now)
 
@@ -193,4 +195,6 @@ _HANDLERS: dict[type[Any], Callable[[Cluster, str, Any, float], None]] = {
     SourceProgress: readings.progressed,
     SourceFinished: readings.finished,
     SourceFailed: readings.failed,
+    Resolved: preheating.resolved,
+    Preheated: preheating.preheated,
 }

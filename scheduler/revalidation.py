@@ -6,8 +6,9 @@ Rules:
   fresh, or being read, everybody is served at once; content without that number is never checked.
 * Later the first who wants it makes a check begin, and all who want it wait for the outcome. Seeders do it
   first, then who asked; of content with a scope only who asked for it. One that is lost, cannot ask or does
-  not answer is replaced once; then the content counts as fresh again: the source is protected, and content
-  that is there stays served.
+  not answer is replaced once; then, or when the source is in trouble, the content counts as fresh again: the
+  source is protected, and content that is there stays served. Who gets it is told that it is stale, until a
+  check or a read has gone well.
 * Changed content gets a new generation, a task of its own: who asked is sent there, and who reads or holds
   the old one is left alone.
 * After a restart hosts tell what is fresh, and of which generation; the greatest one counts.
@@ -72,7 +73,7 @@ def asked(cluster: Cluster, task: Task, host: str, report: FreshWanted, now: flo
     elif task.meta.version != report.meta.version:
         cluster.send(host, TaskDescribed(task.id, task.meta))
     if _fresh(task, now):
-        cluster.send(host, TaskFresh(task.id, _seconds(task, now)))
+        cluster.send(host, _told(task, now))
         cluster.touch(task)
     else:
         _wait(cluster, task, host, report)
@@ -81,11 +82,11 @@ def asked(cluster: Cluster, task: Task, host: str, report: FreshWanted, now: flo
 def admit(cluster: Cluster, task: Task, host: str, report: PeerRegistered, now: float) -> None:
     """The host waits for the task from now on, and hears all that is known of it."""
     peer = cluster.peer(task, host)
-    task.register(host, may_read=report.may_read, cluster_only=report.cluster_only)
+    task.register(host, report.spec, may_read=report.may_read, cluster_only=report.cluster_only)
     cluster.describe_to(task, host)
-    seconds = _seconds(task, now)
-    if seconds > 0:
-        cluster.send(host, TaskFresh(task.id, seconds))
+    told = _told(task, now)
+    if told.seconds > 0 or told.stale:
+        cluster.send(host, told)
     cluster.set_parents(peer, None)
     task.dirty.add(host)
     cluster.touch(task)
@@ -115,6 +116,10 @@ def _seconds(task: Task, now: float) -> float:
     return max(0.0, task.freshness.until - now)
 
 
+def _told(task: Task, now: float) -> TaskFresh:
+    return TaskFresh(task.id, _seconds(task, now), task.freshness.stale)
+
+
 def _wait(cluster: Cluster, task: Task, host: str, report: Asking) -> None:
     cluster.join(task, host)
     task.freshness.asking[host] = report
@@ -128,8 +133,9 @@ def opened(cluster: Cluster, task: Task, reader: str, now: float) -> None:
     """The source has just been read: nobody needs to ask it for a while."""
     if task.meta is None or task.meta.revalidate is None:
         return
+    was_stale = task.freshness.stale
     task.freshness.valid(now + task.meta.revalidate)
-    if task.meta.revalidate > 0:
+    if task.meta.revalidate > 0 or was_stale:
         cluster.send_to_waiting(task, TaskFresh(task.id, task.meta.revalidate), but=reader)
 
 
@@ -139,7 +145,11 @@ def holding(cluster: Cluster, task: Task, host: str, report: PeerHolding, now: f
     if cluster.superseded(task):
         cluster.send(host, TaskMoved(task.id, cluster.generations[task.logical]))
     if task.meta is not None and task.meta.revalidate is not None and report.fresh > 0:
-        task.freshness.valid(now + min(report.fresh, task.meta.revalidate))
+        until = now + min(report.fresh, task.meta.revalidate)
+        if not report.stale:
+            task.freshness.valid(until)
+        elif not task.freshness.known:
+            task.freshness.unchecked(until)
 
 
 def checked(cluster: Cluster, host: str, report: SourceChecked, now: float) -> None:
@@ -154,7 +164,10 @@ def checked(cluster: Cluster, host: str, report: SourceChecked, now: float) -> N
         task.freshness.give_up()
         return
     task.freshness.check = None
-    if report.expired:
+    if report.failed:
+        cluster.tally.checks["failed"] += 1
+        _keep_serving(cluster, task, now)
+    elif report.expired:
         cluster.tally.checks["expired"] += 1
         _supersede(cluster, task, now)
     else:
@@ -214,8 +227,7 @@ def _begin(cluster: Cluster, task: Task, now: float) -> float | None:
     if len(task.freshness.tried) < CHECKERS:
         checker = choose_reader(_applicants(cluster, task, now), cluster.rng)
     if checker is None:
-        log.info("content cannot be checked and stays served", task=task.id, url=redact_url(task.spec.url))
-        _found_valid(cluster, task, now)
+        _keep_serving(cluster, task, now)
         return None
     deadline = now + _timeout(cluster, task)
     check = task.freshness.check = Check(cluster.new_grant_id(), checker.host, deadline)
@@ -263,6 +275,13 @@ def _found_valid(cluster: Cluster, task: Task, now: float) -> None:
     _answer(cluster, task, now)
 
 
+def _keep_serving(cluster: Cluster, task: Task, now: float) -> None:
+    log.info("content cannot be checked and stays served", task=task.id, url=redact_url(task.spec.url))
+    if task.meta is not None and task.meta.revalidate is not None:
+        task.freshness.unchecked(now + task.meta.revalidate)
+    _answer(cluster, task, now)
+
+
 def _answer(cluster: Cluster, task: Task, now: float) -> None:
     """All who wait for the outcome get what the cluster has."""
     asking, task.freshness.asking = task.freshness.asking, {}
@@ -270,7 +289,7 @@ def _answer(cluster: Cluster, task: Task, now: float) -> None:
         if isinstance(report, PeerRegistered):
             admit(cluster, task, host, report, now)
         else:
-            cluster.send(host, TaskFresh(task.id, _seconds(task, now)))
+            cluster.send(host, _told(task, now))
 
 
 def _supersede(cluster: Cluster, task: Task, now: float) -> None:

@@ -6,6 +6,7 @@ It holds no files: its knowledge is rebuilt from what hosts report. The listener
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Iterable
 from math import inf
@@ -18,11 +19,14 @@ from prometheus_client import CollectorRegistry
 from scheduler.api import SchedulerApi
 from scheduler.cluster import Decision
 from scheduler.config import SchedulerConfig
+from scheduler.harbor_api import HarborApi
 from scheduler.hub import Hub, Subscription, as_frame, as_line
 from scheduler.metrics import SchedulerMetrics
+from scheduler.preheat_api import Doorkeeper, PreheatApi
+from scheduler.preheats import Job, PreheatOrder
 from scheduler.state import ClusterState, Statistics
 from shared.http.router import Router
-from shared.protocol import HostLease, LeaseGranted, Reports, ReportsTaken
+from shared.protocol import SECRET_SIZE, HostLease, LeaseGranted, Reports, ReportsTaken
 
 log = structlog.get_logger()
 
@@ -57,13 +61,21 @@ class SchedulerService:
         """What is known and decided. Its time begins with the first use, inside trio."""
         if self._state is None:
             self._state = ClusterState(
-                self.config, now=trio.current_time(), rng=self.rng, name=self.name, wall=time.time()
+                self.config,
+                now=trio.current_time(),
+                rng=self.rng,
+                name=self.name,
+                wall=time.time(),
+                secret=secrets.token_bytes(SECRET_SIZE),
             )
         return self._state
 
     def routes(self, router: Router) -> None:
-        """Mount the control protocol and the listings (see ``scheduler.api``)."""
+        """Mount the control protocol and the listings (see ``scheduler.api``), and the APIs for preheats."""
         SchedulerApi(self).add_routes(router)
+        doorkeeper = Doorkeeper(self.config.preheat_token)
+        PreheatApi(self, doorkeeper).add_routes(router)
+        HarborApi(self, doorkeeper).add_routes(router)
 
     def statistics(self) -> Statistics:
         """Numbers of the state."""
@@ -124,6 +136,19 @@ class SchedulerService:
         """An assignment stream has ended."""
         self._hub.close(subscription)
         self._closed(subscription)
+
+    def preheat(self, order: PreheatOrder) -> Job:
+        """Content is to be brought to hosts. Raises TooManyPreheats."""
+        began = perf_counter()
+        job, decisions = self.state.preheat(order, trio.current_time())
+        log.info("preheat ordered", preheat=job.id, what=job.shown, to=str(job.targets))
+        self._deliver(decisions, began)
+        return job
+
+    def cancel_preheat(self, job: Job) -> None:
+        """Nothing more is done for a preheat; harmless when it is over."""
+        began = perf_counter()
+        self._deliver(self.state.cancel_preheat(job, trio.current_time()), began)
 
     # --- inside --------------------------------------------------------------------------------------
 

@@ -1,29 +1,34 @@
 """Going back to source: when a host is told to read an origin, when it is stopped, when all is given up.
 
-Decisions only (see ``grants`` for who is chosen, ``needs`` for what is missing):
+Decisions only (see ``grants`` for who is chosen, ``needs`` for what is missing, ``places`` for where it is read):
 
 * Somebody waits for what no serving host holds: up to ``origin_readers`` hosts get a grant.
 * A reader that is lost, draining, banned, or out of everybody's reach is taken back at once; one that makes
   no progress for ``grant_timeout`` when another can take over, or for four times that when none can.
 * Each host is tried once in an episode; when all have failed, those who wait are told, and the failure
   is remembered, so that the next ones are told at once.
-* An origin's own failure ends the episode for everybody.
+* An origin's own failure ends the episode for everybody; of content that is known by its digest, only at the
+  place that failed: the others that somebody who waits has named are tried before anybody is told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from math import inf
 
 import msgspec
 
 from scheduler.cluster import Cluster
-from scheduler.digests import BATCH
-from scheduler.grants import Applicant, Grant, choose_reader, runs, split, ungranted
+from scheduler.granting import applicants_for, end, give, give_up_on, take_back
+from scheduler.grants import Grant, choose_reader, split, ungranted
 from scheduler.needs import Need, need_of
+from scheduler.places import Place
 from scheduler.tasks import Peer, Task
-from shared.protocol import Failure, PieceDigests, SourceGranted, SourceRevoked
+from shared.protocol import Failure, SourceRevoked
 from shared.task.bitmap import Bitmap
-from shared.task.identity import redact_url
+from shared.task.identity import TaskSpec, redact_url
 
 HOPELESS = 4
 """Grant timeouts after which even a reader that nobody can replace is given up."""
@@ -31,8 +36,7 @@ HOPELESS = 4
 
 def review(cluster: Cluster, task: Task, now: float) -> float | None:
     """Draw all conclusions about origin reads of the task; gives when to look again."""
-    if task.failure is not None and now >= task.failure_until:
-        task.failure = None
+    task.places.expire(now)
     for host in task.accusations.expire(now):
         cluster.gained_parent(task, host)
     wake = task.accusations.next_expiry() or inf
@@ -55,7 +59,7 @@ def _content(task: Task) -> None:
     """Everybody has what they need, or somebody to get it from."""
     task.unmet_since = None
     if not task.grants:
-        task.tried.clear()
+        task.places.begin_again()
 
 
 def _meet(cluster: Cluster, task: Task, need: Need, now: float) -> float:
@@ -63,49 +67,60 @@ def _meet(cluster: Cluster, task: Task, need: Need, now: float) -> float:
     settled = cluster.settling()
     if not task.grants and settled is not None and now < settled:
         return settled
-    if task.failure is not None:
-        refuse_all(cluster, task, need.children, task.failure, now)
-        return inf
+    open_places = task.open_places()
+    if not open_places and not task.grants:
+        left = _refuse_failed(cluster, task, need.children, now)
+        if not left:
+            return inf
+        need = replace(need, children=left)
     if any(not child.cluster_only for child in need.children):
         _grant(cluster, task, need, now)
     if task.grants:
         task.unmet_since = None
         later = (grant.progress + cluster.config.grant_timeout for grant in task.grants.values())
         return min((when for when in later if when > now), default=inf)
-    return _despair(cluster, task, need, now)
+    return _despair(cluster, task, need, open_places, now)
 
 
-def _despair(cluster: Cluster, task: Task, need: Need, now: float) -> float:
+def _despair(cluster: Cluster, task: Task, need: Need, open_places: list[Place], now: float) -> float:
     """Nobody reads and nobody can be told to: wait a little for a change, then say so."""
     if task.unmet_since is None:
         task.unmet_since = now
     patience = task.unmet_since + cluster.config.reader_patience
-    url = redact_url(task.spec.url)
+    tried = [place for place in open_places if place.tried]
     if all(child.cluster_only for child in need.children):
         if now < patience and task.holders:
             return patience
-        words = f"{url} is not in the cluster and --no-origin forbids reading its origin"
-        refuse_all(cluster, task, need.children, Failure(words, fault="request"), now)
-    elif task.tried:
-        failure = task.last_failure or Failure(f"every host that tried to read {url} failed", fault="reader")
-        fail(cluster, task, failure, now)
+        _refuse_all(cluster, task, need.children, _forbidden)
+    elif tried:
+        for place in tried:
+            words = f"every host that tried to read {redact_url(place.url)} failed"
+            fail(cluster, task, place, place.last_failure or Failure(words, fault="reader"), now)
     elif now < patience:
         return patience
     else:
-        refuse_all(cluster, task, need.children, Failure(_no_reader(cluster, task), fault="reader"), now)
+        _refuse_all(cluster, task, need.children, partial(_no_reader, cluster))
     return inf
 
 
-def _no_reader(cluster: Cluster, task: Task) -> str:
-    """Why nobody reads the origin, in words."""
-    url, scheme = redact_url(task.spec.url), task.spec.scheme
+def _forbidden(spec: TaskSpec) -> Failure:
+    words = f"{redact_url(spec.url)} is not in the cluster and --no-origin forbids reading its origin"
+    return Failure(words, fault="request")
+
+
+def _no_reader(cluster: Cluster, spec: TaskSpec) -> Failure:
+    return Failure(_why_no_reader(cluster, spec), fault="reader")
+
+
+def _why_no_reader(cluster: Cluster, spec: TaskSpec) -> str:
+    url, scheme = redact_url(spec.url), spec.scheme
     known = {name for host in cluster.leases.hosts() for name in host.lease.schemes}
     if known and scheme not in known:
         return (
             f"no host in the cluster reads {scheme}:// (they read: {', '.join(sorted(known))}): install a "
             "plugin for it on a seeder, or what it needs there (`dragonet plugin` there tells)"
         )
-    if task.spec.scope:
+    if spec.scope:
         return (
             f"{url} was asked for with credentials, so only a host that was given them may read it, and "
             f"none of those reads {scheme}://: allow it there (source.schemes), or install the plugin there"
@@ -113,43 +128,89 @@ def _no_reader(cluster: Cluster, task: Task) -> str:
     return f"no host may read the origin of {url}: start a seeder, or allow the peer to read it"
 
 
-def fail(cluster: Cluster, task: Task, failure: Failure, now: float) -> None:
-    """The origin cannot be read: end all reads, remember why, refuse who waits for what is missing."""
-    config = cluster.config
-    ttl = config.failure_ttl
-    if failure.status in (429, 503) or failure.retry_after is not None:
-        ttl = min(config.failure_ttl_max, max(ttl, failure.retry_after or 0.0))
-    task.failure, task.failure_until = failure, now + ttl
-    task.tried.clear()
-    task.last_failure = None
+def fail(cluster: Cluster, task: Task, place: Place, failure: Failure, now: float) -> None:
+    """The origin cannot be read at a place: end all reads there, remember why; when there is no other place to
+    turn to, refuse who waits for what is missing."""
+    place.failure, place.failure_until = failure, now + _remembered(cluster, task, failure)
+    place.last_failure = None
+    if not concerns_reader(task, failure):
+        place.tried.clear()
     for grant in list(task.grants.values()):
-        end(cluster, task, grant)
-        cluster.send(grant.host, SourceRevoked(task.id, grant.id))
+        if grant.place == place.url:
+            end(cluster, task, grant)
+            cluster.send(grant.host, SourceRevoked(task.id, grant.id))
+    cluster.touch(task)
+    if task.grants or task.open_places():
+        return
     waiting = cluster.live_waiting(task)
     need = need_of(task, waiting, lambda host: _serves(cluster, task, host, now), now)
     if need is not None:
-        refuse_all(cluster, task, need.children, failure, now)
+        _refuse_failed(cluster, task, need.children, now)
 
 
-def refuse_all(cluster: Cluster, task: Task, children: list[Peer], failure: Failure, now: float) -> None:
-    """Tell these children; a remembered ``retry_after`` counts from when it was first heard."""
-    if failure is task.failure and failure.retry_after is not None:
-        left = max(0.0, min(failure.retry_after, task.failure_until - now))
-        failure = msgspec.structs.replace(failure, retry_after=left)
+def concerns_reader(task: Task, failure: Failure) -> bool:
+    """Whether a failure says nothing to other readers of the same place: a refusal of the credentials that one
+    showed, where others show their own (who may see content is then not told by its scope alone)."""
+    return bool(task.spec.digest and task.spec.scope) and failure.status in (401, 403)
+
+
+def _remembered(cluster: Cluster, task: Task, failure: Failure) -> float:
+    """For how many seconds."""
+    if concerns_reader(task, failure):
+        return 0.0
+    ttl = cluster.config.failure_ttl
+    if failure.status in (429, 503) or failure.retry_after is not None:
+        ttl = min(cluster.config.failure_ttl_max, max(ttl, failure.retry_after or 0.0))
+    return ttl
+
+
+def _refuse_failed(cluster: Cluster, task: Task, children: list[Peer], now: float) -> list[Peer]:
+    """Tell these children what became of the places that they named (of another one, where none of theirs is
+    known); gives those for whom there is nothing to tell."""
+    left = []
     for child in children:
-        cluster.refuse(task, child, failure)
+        known = [place for url in child.places if (place := task.places.get(url)) is not None]
+        failures = {place.url: _told(place, now) for place in known if place.failure is not None}
+        failed = task.places.failed
+        if failures:
+            cluster.refuse(task, child, next(iter(failures.values())), failures)
+        elif not known and failed is not None:
+            cluster.refuse(task, child, _told(failed, now))
+        else:
+            left.append(child)
+    task.unmet_since = None
+    return left
+
+
+def _told(place: Place, now: float) -> Failure:
+    """The failure of a place; a remembered ``retry_after`` counts from when it was first heard."""
+    failure = place.failure
+    assert failure is not None, "the place has failed"
+    if failure.retry_after is None:
+        return failure
+    left = max(0.0, min(failure.retry_after, place.failure_until - now))
+    return msgspec.structs.replace(failure, retry_after=left)
+
+
+def _refuse_all(
+    cluster: Cluster, task: Task, children: list[Peer], failure: Callable[[TaskSpec], Failure]
+) -> None:
+    """Tell these children the failure that goes with the place that each named first."""
+    failures: dict[str, Failure] = {}
+    for child in children:
+        place = next((place for url in child.places if (place := task.places.get(url))), None)
+        spec = task.spec if place is None else place.spec
+        cluster.refuse(task, child, failures.setdefault(spec.url, failure(spec)))
     task.unmet_since = None
 
 
-# --- giving ------------------------------------------------------------------------------------------
-
-
 def _grant(cluster: Cluster, task: Task, need: Need, now: float) -> None:
+    """Have what nobody reads yet read by who is best for it."""
     free = cluster.config.origin_readers - len(task.grants)
     wanted = ungranted(need.pieces, list(task.grants.values()))
     if free <= 0 or (wanted is not None and not wanted):
         return
-    applicants = _applicants(cluster, task, need.unreachable, wanted, now)
+    applicants = applicants_for(cluster, task, need.unreachable, wanted, now)
     everything = task.count is not None and wanted == Bitmap.full(task.count)
     shares: list[Bitmap | None] = [wanted]
     if wanted is not None:
@@ -161,130 +222,10 @@ def _grant(cluster: Cluster, task: Task, need: Need, now: float) -> None:
         if reader is None:
             return
         applicants.remove(reader)
-        give(cluster, task, reader.host, share, now)
-
-
-def give(cluster: Cluster, task: Task, host: str, pieces: Bitmap | None, now: float) -> None:
-    """Grant a read and tell the reader, with all that is known of the content."""
-    grant = Grant(cluster.new_grant_id(), host, pieces, now)
-    begin(cluster, task, grant)
-    cluster.tally.grants += 1
-    send_grant(cluster, task, grant)
-
-
-def begin(cluster: Cluster, task: Task, grant: Grant) -> None:
-    """Count a grant as active."""
-    cluster.peer(task, grant.host)
-    task.grants[grant.id] = grant
-    cluster.reads[grant.host] += 1
-
-
-def send_grant(cluster: Cluster, task: Task, grant: Grant) -> None:
-    """Tell the reader of its grant (again, after its stream broke)."""
-    batches = list(task.digests.batches())
-    first = batches[0] if batches else {}
-    if len(task.digests) > BATCH and task.meta is not None:
-        for digests in batches[1:]:
-            cluster.send(grant.host, PieceDigests(task.id, task.meta.version, digests))
-    cluster.send(
-        grant.host,
-        SourceGranted(
-            task=task.id,
-            grant=grant.id,
-            spec=task.spec,
-            meta=task.meta,
-            pieces=runs(grant.pieces),
-            digests=first,
-        ),
-    )
-
-
-def share_out(cluster: Cluster, task: Task, grant: Grant, now: float) -> None:
-    """The length has become known under a grant for everything: let others read a part of it too."""
-    readers, count = cluster.config.origin_readers, task.count
-    if readers < 2 or len(task.grants) != 1 or grant.pieces is not None or count is None:
-        return
-    wanted = Bitmap.full(count)
-    for holder in task.holder_list():
-        wanted = wanted - holder.held
-    applicants = _applicants(cluster, task, frozenset(), wanted, now)
-    shares = split(wanted, min(readers, 1 + len(applicants)))
-    if len(shares) < 2:
-        return
-    end(cluster, task, grant)
-    cluster.send(grant.host, SourceRevoked(task.id, grant.id))
-    give(cluster, task, grant.host, shares[0], now)
-    for share in shares[1:]:
-        reader = choose_reader(applicants, cluster.rng)
-        if reader is not None:
-            applicants.remove(reader)
-            give(cluster, task, reader.host, share, now)
-
-
-def _applicants(
-    cluster: Cluster, task: Task, unreachable: frozenset[str], wanted: Bitmap | None, now: float
-) -> list[Applicant]:
-    """Hosts that may read the task now. Who may see private content is only who asked for it."""
-    if task.spec.scope:
-        names = [peer.host for peer in task.waiting.values() if peer.may_read and not peer.cluster_only]
-    else:
-        names = list(cluster.leases.seeders)
-        names += [
-            peer.host
-            for peer in task.waiting.values()
-            if peer.may_read and not peer.cluster_only and peer.host not in cluster.leases.seeders
-        ]
-    busy = {grant.host for grant in task.grants.values()}
-    applicants = []
-    for name in names:
-        host = cluster.present(name)
-        if host is None or not host.reachable or name in busy or task.accusations.banned(name, now):
-            continue
-        if name in unreachable and name not in task.waiting:
-            continue
-        if name not in task.waiting and not host.reads(task.spec.scheme):
-            continue
-        if task.tried.get(name) == host.lease.instance:
-            continue
-        peer = task.peers.get(name)
-        held = peer.held if peer is not None else Bitmap()
-        if wanted is not None and not wanted - held:
-            continue
-        load = host.lease.uploads / max(host.lease.upload_slots, 1)
-        applicants.append(Applicant(name, host.lease.role, len(held), cluster.reads[name], load))
-    return applicants
+        give(cluster, task, reader.host, reader.place, share, now)
 
 
 # --- taking back -------------------------------------------------------------------------------------
-
-
-def end(cluster: Cluster, task: Task, grant: Grant) -> None:
-    """The grant is over, however it went. The reader keeps counting as a holder of what it read."""
-    if task.grants.pop(grant.id, None) is None:
-        return
-    cluster.reads[grant.host] -= 1
-    if not cluster.reads[grant.host]:
-        del cluster.reads[grant.host]
-    if grant.host in task.peers:
-        task.note_reading(grant.host)
-    cluster.lost_parent(task, grant.host)  # it has no stripes any more, or is no parent at all
-
-
-def take_back(cluster: Cluster, task: Task, grant: Grant) -> None:
-    """Stop a reader; another one gets what is still missing."""
-    end(cluster, task, grant)
-    cluster.tally.taken_back += 1
-    cluster.touch(task)
-    cluster.send(grant.host, SourceRevoked(task.id, grant.id))
-
-
-def give_up_on(cluster: Cluster, task: Task, host: str, failure: Failure | None) -> None:
-    """The host is not asked again in this episode."""
-    present = cluster.present(host)
-    if present is not None:
-        task.tried[host] = present.lease.instance
-    if failure is not None:
-        task.last_failure = failure
 
 
 def _end_bad_reads(cluster: Cluster, task: Task, need: Need | None, now: float) -> float:
@@ -294,7 +235,7 @@ def _end_bad_reads(cluster: Cluster, task: Task, need: Need | None, now: float) 
         if reader is None or not reader.serving:
             take_back(cluster, task, grant)
         elif task.accusations.banned(grant.host, now) or _out_of_reach(task, grant.host, need):
-            give_up_on(cluster, task, grant.host, None)
+            give_up_on(cluster, task, grant, None)
             take_back(cluster, task, grant)
         else:
             wake = min(wake, _check_progress(cluster, task, grant, need, now))
@@ -311,10 +252,13 @@ def _check_progress(cluster: Cluster, task: Task, grant: Grant, need: Need | Non
     if now < overdue:
         return overdue
     unreachable = need.unreachable if need is not None else frozenset()
-    if now < hopeless and not _applicants(cluster, task, unreachable, grant.pieces, now):
+    if now < hopeless and not applicants_for(
+        cluster, task, unreachable, grant.pieces, now, instead_of=grant
+    ):
         return min(hopeless, now + timeout / 4)
-    words = f"reading {redact_url(task.spec.url)} made no progress for {now - grant.progress:.0f} s"
-    give_up_on(cluster, task, grant.host, Failure(words, fault="origin"))
+    url = redact_url(grant.place or task.spec.url)
+    words = f"reading {url} made no progress for {now - grant.progress:.0f} s"
+    give_up_on(cluster, task, grant, Failure(words, fault="origin"))
     take_back(cluster, task, grant)
     return inf
 
@@ -322,7 +266,7 @@ def _check_progress(cluster: Cluster, task: Task, grant: Grant, need: Need | Non
 def _end_unwanted_reads(cluster: Cluster, task: Task, now: float) -> float:
     if not task.grants:
         task.unwanted_since = None
-        task.tried.clear()
+        task.places.begin_again()
         return inf
     if task.unwanted_since is None:
         task.unwanted_since = now

@@ -11,12 +11,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from scheduler import revalidation
+from scheduler import preheating, revalidation
 from scheduler.cluster import Cluster, Decision, Tally
 from scheduler.config import SchedulerConfig
+from scheduler.granting import send_grant, take_back
 from scheduler.parenting import assign
+from scheduler.preheats import Job, PreheatOrder
 from scheduler.reports import apply
-from scheduler.sourcing import review, send_grant, take_back
+from scheduler.sourcing import review
 from scheduler.tasks import PeerState, Task
 from shared.protocol import HostLease, LeaseGranted, Reports, ReportsTaken
 
@@ -47,11 +49,13 @@ class ClusterState:
         rng: random.Random,
         name: str = "scheduler",
         wall: float = 0.0,
+        secret: bytes = b"",
     ) -> None:
-        """``wall`` is what ``now`` is in Unix seconds."""
+        """``wall`` is what ``now`` is in Unix seconds; ``secret`` becomes the cluster's where no host has one."""
         self.config = config
         self.name = name
         self.cluster = Cluster(config, now=now, rng=rng, wall=wall)
+        self._new_secret = secret
 
     # --- hosts ---------------------------------------------------------------------------------------
 
@@ -65,6 +69,7 @@ class ClusterState:
         if present is not None and present.lease.instance != lease.instance:
             self._forget(lease.host)
         before = cluster.leases.renew(lease, now)
+        cluster.secret = cluster.secret or lease.secret or self._new_secret
         if before is None:
             if lease.resuming and now < cluster.started + self.config.settle:
                 cluster.resumed = True
@@ -76,12 +81,15 @@ class ClusterState:
                         cluster.gained_parent(task, lease.host)
                 cluster.touch(task)
             self._look_for_readers()
-        granted = LeaseGranted(self.name, self.config.lease, known=before is not None)
+        granted = LeaseGranted(
+            self.name, self.config.lease, known=before is not None, secret=cluster.secret
+        )
         return granted, self._conclude(now)
 
     def leave(self, host: str, now: float) -> list[Decision]:
         """A host gives its lease up."""
         self._forget(host)
+        preheating.gone(self.cluster, host, "has left the cluster", now, for_good=False)
         return self._conclude(now)
 
     def knows(self, host: str, instance: str | None = None) -> bool:
@@ -113,6 +121,7 @@ class ClusterState:
             if task.waiting or task.grants or not task.peers:
                 cluster.touch(task)
         revalidation.grant_again(cluster, host)
+        preheating.heard(cluster, host, now)
         self._look_for_readers()
         return self._conclude(now)
 
@@ -133,6 +142,18 @@ class ClusterState:
             apply(self.cluster, host, item, now)
         return ReportsTaken(known=True), self._conclude(now)
 
+    # --- preheats ------------------------------------------------------------------------------------
+
+    def preheat(self, order: PreheatOrder, now: float) -> tuple[Job, list[Decision]]:
+        """Content is to be brought to hosts. Raises TooManyPreheats."""
+        job = preheating.begin(self.cluster, order, now)
+        return job, self._conclude(now)
+
+    def cancel_preheat(self, job: Job, now: float) -> list[Decision]:
+        """Nothing more is done for a preheat; harmless when it is over."""
+        preheating.cancel(self.cluster, job, now)
+        return self._conclude(now)
+
     # --- time ----------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> tuple[list[Decision], list[str]]:
@@ -143,7 +164,9 @@ class ClusterState:
             if change == "expired":
                 expired.append(host)
                 self._forget(host)
+                preheating.gone(cluster, host, "was lost", now, for_good=True)
             else:
+                preheating.lost(cluster, host, now)
                 for task, _ in cluster.tasks_of(host):
                     cluster.lost_parent(task, host)
                     if task.waiting or task.grants:
@@ -152,14 +175,16 @@ class ClusterState:
             task_due = cluster.tasks.get(task_id)
             if task_due is not None:
                 cluster.touch(task_due, review=task_due.review_at is not None and task_due.review_at <= now)
+        due = cluster.preheats.next_deadline()
+        if due is not None and due <= now:
+            preheating.review_all(cluster, now)
         return self._conclude(now), expired
 
     def next_deadline(self) -> float | None:
         """When :meth:`tick` has something to do next; None: not before another event."""
-        times = [
-            t for t in (self.cluster.leases.next_deadline(), self.cluster.deadlines.next()) if t is not None
-        ]
-        return min(times, default=None)
+        cluster = self.cluster
+        times = (cluster.leases.next_deadline(), cluster.deadlines.next(), cluster.preheats.next_deadline())
+        return min((time for time in times if time is not None), default=None)
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -229,4 +254,4 @@ class ClusterState:
             return None
         if task.idle_since is None:
             task.idle_since = now
-        return max(task.idle_since + self.config.idle_task, task.failure_until)
+        return max(task.idle_since + self.config.idle_task, task.places.failure_until)

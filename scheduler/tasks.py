@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from math import inf
 from typing import Literal
 
 import msgspec
@@ -25,7 +24,8 @@ from scheduler.blocks import MAX_BLOCKS, Accusations, Block
 from scheduler.digests import DigestTable
 from scheduler.freshness import Freshness
 from scheduler.grants import Grant
-from shared.protocol import Failure, Parent, TaskMeta
+from scheduler.places import Place, Places
+from shared.protocol import MAX_PLACES, Failure, Parent, TaskMeta
 from shared.task.bitmap import MAX_PIECES, Bitmap
 from shared.task.identity import TaskSpec
 from shared.task.pieces import PieceLayout
@@ -43,13 +43,14 @@ class PeerState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """A host's part in one task. ``parents`` is the list it was sent last, None before the first."""
+    """A host's part in one task. ``parents`` is the list it was sent last, None before the first; ``places`` are
+    those that it named since it waits, and whether it may read there itself."""
 
     host: str
     order: int
     state: PeerState = PeerState.HOLDING
     held: Bitmap = field(default_factory=Bitmap)
-    may_read: bool = False
+    places: dict[str, bool] = field(default_factory=dict)
     cluster_only: bool = False
     parents: tuple[Parent, ...] | None = None
     assign_after: float = 0.0
@@ -94,10 +95,9 @@ class Task:
         self.accusations = Accusations(corrupt_ban)
         self.freshness = Freshness()
         # sourcing
-        self.tried: dict[str, str] = {}
-        self.last_failure: Failure | None = None
-        self.failure: Failure | None = None
-        self.failure_until = 0.0
+        self.places = Places(spec)
+        self.read_at: set[str] = set()
+        """Places that gave pieces of the current version."""
         self.unmet_since: float | None = None
         self.unwanted_since: float | None = None
         self.review = True
@@ -129,6 +129,19 @@ class Task:
         count = self.count
         return count is not None and peer.held.covers(count)
 
+    @property
+    def failure(self) -> Failure | None:
+        """What is remembered of the place that failed last."""
+        failed = self.places.failed
+        return failed.failure if failed is not None else None
+
+    def open_places(self) -> list[Place]:
+        """Where the origin may be read for those who wait: places that they named and that have not failed."""
+        if not self.places.several:
+            return [place for place in self.places if place.failure is None]
+        waiting = (peer for peer in self.waiting.values() if not peer.cluster_only)
+        return self.places.open(url for peer in waiting for url in peer.places)
+
     def reading(self, host: str) -> bool:
         """Whether the host reads the origin now and has been answered."""
         return any(grant.host == host and grant.opened for grant in self.grants.values())
@@ -154,13 +167,22 @@ class Task:
             peer = self.peers[host] = Peer(host, self._order)
         return peer
 
-    def register(self, host: str, *, may_read: bool, cluster_only: bool) -> Peer:
-        """The host wants the content (again)."""
+    def register(self, host: str, spec: TaskSpec, *, may_read: bool, cluster_only: bool) -> Peer:
+        """The host wants the content (again), and names a place for it."""
         peer = self.peer(host)
+        if peer.state is not PeerState.WAITING:
+            peer.places.clear()
         peer.state, peer.failure = PeerState.WAITING, None
-        peer.may_read, peer.cluster_only = may_read, cluster_only
+        peer.cluster_only = cluster_only
         self.waiting[host] = peer
+        url = self.places.name(spec, self._places_needed)
+        if url and (url in peer.places or len(peer.places) < MAX_PLACES):
+            peer.places[url] = may_read
         return peer
+
+    def _places_needed(self) -> set[str]:
+        named = {url for peer in self.waiting.values() for url in peer.places}
+        return named | {grant.place for grant in self.grants.values()}
 
     def stop_waiting(self, peer: Peer, failure: Failure | None = None) -> None:
         """The peer finished, left or was refused; with ``failure``: it is still to be told of that."""
@@ -207,7 +229,8 @@ class Task:
         if before.version == meta.version:
             return "same" if before == meta else "changed"
         self.digests = DigestTable()
-        self.freshness.until = -inf
+        self.read_at.clear()
+        self.freshness.unknown()
         for peer in list(self.holders.values()):
             self.hold(peer, Bitmap())
         return "new version"

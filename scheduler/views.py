@@ -1,4 +1,8 @@
-"""What the scheduler shows to people and tools. Pure. URLs are redacted, no header or scope is shown."""
+"""What the scheduler shows to people and tools. Pure. URLs are redacted, no header or scope is shown.
+
+Of the id of a private task only the beginning is shown: a whole one is all that a host asks to be told before it
+gives out pieces.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from typing import Any
 from scheduler.cluster import Cluster
 from scheduler.tasks import Task
 from shared.task.identity import redact_url
+
+SHOWN = 12
+"""Digits of a private task's id."""
 
 
 def host_views(cluster: Cluster) -> list[dict[str, Any]]:
@@ -34,7 +41,7 @@ def task_view(task: Task) -> dict[str, Any]:
     """A task in short."""
     meta = task.meta
     return {
-        "task_id": task.id,
+        "task_id": task.id[:SHOWN] if task.spec.scope else task.id,
         "url": redact_url(task.spec.url),
         "tag": task.spec.tag,
         "application": task.spec.application,

@@ -30,8 +30,12 @@ from shared.task.identity import TaskSpec
 PROTOCOL_VERSION = 1
 VERSION_HEADER = "Dragonet-Version"
 """On piece requests and answers: the task's content version (TaskMeta.version), so versions never mix."""
+MAX_PLACES = 8
+"""Places that are kept for content known by its digest (``TaskSpec.digest``), which can be read at several."""
 
 MSGPACK = "application/vnd.msgpack"
+SECRET_SIZE = 32
+"""Bytes of the secret that the hosts of a cluster have in common (see HostLease)."""
 
 Role = Literal["peer", "seeder"]
 
@@ -88,11 +92,21 @@ class Parent(Message, frozen=True, tag="parent"):
     stripe: tuple[int, int] | None = None
 
 
+class PreheatItem(Message, frozen=True, tag="preheat_item"):
+    """A content that a preheat brings. ``what`` names it for people ("layer sha256:…"); ``length`` is None
+    while it is not known."""
+
+    spec: TaskSpec
+    what: str
+    length: int | None = None
+
+
 class HostLease(Message, frozen=True, tag="lease"):
-    """A host announces or renews its presence. ``instance`` is new at every process start.
+    """A host announces or renews its presence. ``instance`` is new at every process start. ``secret`` is what
+    the host derives scopes from that nobody outside the cluster can guess; it is never shown.
 
     ``resuming``: this process had a lease before, so a scheduler that does not know it was restarted.
-    ``schemes`` are those whose origins the host can read.
+    ``schemes`` are those whose origins the host can read. ``preheats``: it takes PreheatWanted.
     """
 
     host: str
@@ -106,15 +120,26 @@ class HostLease(Message, frozen=True, tag="lease"):
     draining: bool = False
     resuming: bool = False
     schemes: tuple[str, ...] = ()
+    preheats: bool = False
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<HostLease of {self.host}, a {self.role} at {self.address}>"
 
 
 class LeaseGranted(Message, frozen=True, tag="lease_granted"):
-    """``known`` is False when the scheduler knows nothing of what the host holds: it must report all."""
+    """``known`` is False when the scheduler knows nothing of what the host holds: it must report all.
+    ``secret`` is the one of the cluster: the host is to have it from now on.
+    """
 
     scheduler: str
     ttl: float
     known: bool
     version: int = PROTOCOL_VERSION
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<LeaseGranted by {self.scheduler} for {self.ttl} s>"
 
 
 # --- reports: host to scheduler -----------------------------------------------------------------
@@ -123,7 +148,11 @@ class LeaseGranted(Message, frozen=True, tag="lease_granted"):
 class PeerRegistered(Message, frozen=True, tag="registered"):
     """The host wants this content. ``may_read``: it could go back to source itself; ``cluster_only``:
     the origin is not to be read on its account. ``begun``: it goes on with a download that was admitted
-    before, so it is not to be moved to a newer generation."""
+    before, so it is not to be moved to a newer generation.
+
+    ``spec.url`` names a place where the content can be read. Of content that is known by its digest a host
+    may name several, each with a report of its own, until it is refused, leaves or has finished.
+    """
 
     task: str
     spec: TaskSpec
@@ -135,7 +164,8 @@ class PeerRegistered(Message, frozen=True, tag="registered"):
 class PeerHolding(Message, frozen=True, tag="holding"):
     """All that the host holds of a task (after registering, and after the scheduler forgot).
 
-    ``fresh``: seconds for which the content need not be checked against its source, as the host was told.
+    ``fresh``: seconds for which the content need not be checked against its source, as the host was told;
+    ``stale``: because it could not be.
     """
 
     task: str
@@ -145,6 +175,7 @@ class PeerHolding(Message, frozen=True, tag="holding"):
     digests: dict[int, bytes] = {}
     complete: bool = False
     fresh: float = 0.0
+    stale: bool = False
 
 
 class FreshWanted(Message, frozen=True, tag="fresh_wanted"):
@@ -160,11 +191,13 @@ class FreshWanted(Message, frozen=True, tag="fresh_wanted"):
 
 
 class SourceChecked(Message, frozen=True, tag="source_checked"):
-    """The answer to CheckGranted. ``expired``: the source has other content now; None: this host cannot ask."""
+    """The answer to CheckGranted. ``expired``: the source has other content now; None: this host cannot ask.
+    ``failed``: it was asked, and could not be found out."""
 
     task: str
     grant: str
     expired: bool | None
+    failed: bool = False
 
 
 class PiecesHeld(Message, frozen=True, tag="held"):
@@ -209,11 +242,13 @@ class SourceFinished(Message, frozen=True, tag="source_finished"):
 
 
 class SourceFailed(Message, frozen=True, tag="source_failed"):
-    """The read failed for good."""
+    """The read failed for good. ``wrong``: what was read does not have the digest by which the content is
+    known, so that none of it is what it should be."""
 
     task: str
     grant: str
     failure: Failure
+    wrong: bool = False
 
 
 class ParentFailed(Message, frozen=True, tag="parent_failed"):
@@ -249,6 +284,35 @@ class TaskRemoved(Message, frozen=True, tag="removed"):
     task: str
 
 
+class Resolved(Message, frozen=True, tag="resolved"):
+    """The answer to ResolveWanted: what there is to bring, or why that cannot be told.
+
+    ``image`` is its whole name. ``private``: not everybody may have it; ``own_login``: the seeders' own
+    credentials were good for it. ``notes`` are sentences for whoever asked.
+    """
+
+    job: int
+    image: str = ""
+    items: list[PreheatItem] = []
+    private: bool = False
+    own_login: bool = False
+    notes: list[str] = []
+    failure: Failure | None = None
+
+
+class Preheated(Message, frozen=True, tag="preheated"):
+    """The host holds all of a content that it was to bring (``bytes``: by where they came from), or why not.
+
+    ``task`` is the id of the item's ``spec``, whatever generation of it is there now.
+    """
+
+    job: int
+    task: str
+    length: int = 0
+    bytes: dict[str, int] = {}
+    failure: Failure | None = None
+
+
 Report = (
     PeerRegistered
     | PeerHolding
@@ -265,6 +329,8 @@ Report = (
     | PeerFinished
     | PeerLeft
     | TaskRemoved
+    | Resolved
+    | Preheated
 )
 
 
@@ -322,6 +388,7 @@ class ParentsAssigned(Message, frozen=True, tag="parents"):
 class SourceGranted(Message, frozen=True, tag="source_granted"):
     """Go back to source. ``pieces``: the (first, count) runs to read; None: all that the host lacks.
 
+    ``spec.url`` is where: one of the places that this host named, if it named any and they have not failed.
     ``meta`` and ``digests`` are what the cluster knows already.
     """
 
@@ -354,10 +421,12 @@ class CheckGranted(Message, frozen=True, tag="check_granted"):
 
 
 class TaskFresh(Message, frozen=True, tag="fresh"):
-    """The content may be given out, and need not be checked again for so many seconds."""
+    """The content may be given out, and need not be checked again for so many seconds. ``stale``: it could
+    not be found out whether it is still what its source has."""
 
     task: str
     seconds: float
+    stale: bool = False
 
 
 class TaskMoved(Message, frozen=True, tag="moved"):
@@ -368,10 +437,56 @@ class TaskMoved(Message, frozen=True, tag="moved"):
 
 
 class TaskFailed(Message, frozen=True, tag="failed"):
-    """The task cannot be had now; whoever waits for it is to be told."""
+    """The task cannot be had now; whoever waits for it is to be told.
+
+    ``places``, of content that is known by its digest: what became of each place that the host named, by URL.
+    One that is missing was named too late to be tried, and still counts; {}: nothing is tried any more.
+    """
 
     task: str
     failure: Failure
+    places: dict[str, Failure] = {}
+
+
+class ResolveWanted(Message, frozen=True, tag="resolve"):
+    """Find out what an image is made of, within ``patience`` seconds; answered with Resolved.
+
+    ``platforms`` as "os/architecture[/variant]", none for all. ``headers`` are the credentials for it: they
+    are never listed, logged or stored.
+    """
+
+    job: int
+    image: str
+    patience: float
+    platforms: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<ResolveWanted {self.job} {self.image}>"
+
+
+class PreheatWanted(Message, frozen=True, tag="preheat"):
+    """Bring all of these contents, within ``patience`` seconds; each is answered with Preheated.
+
+    ``may_read``: this host may be told to read their origins, with these ``headers`` (or with its
+    own credentials, where ``own_login``); the others get them from the swarm.
+    """
+
+    job: int
+    items: list[PreheatItem]
+    patience: float
+    may_read: bool = True
+    own_login: bool = False
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<PreheatWanted {self.job}, {len(self.items)} contents>"
+
+
+class PreheatOver(Message, frozen=True, tag="preheat_over"):
+    """Nothing more is to be done for this preheat; its credentials are forgotten."""
+
+    job: int
 
 
 Assignment = (
@@ -386,6 +501,9 @@ Assignment = (
     | TaskFresh
     | TaskMoved
     | TaskFailed
+    | ResolveWanted
+    | PreheatWanted
+    | PreheatOver
 )
 
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,18 +33,27 @@ class DockerRegistry:
 
     ``folder`` keeps its content: another registry on the same folder has the same. ``auth`` is that part of
     its configuration: see :func:`htpasswd` and :meth:`TokenService.auth`. ``log`` has a line for each request.
+    ``address`` is HOST:PORT when it is not to be on loopback; ``prefix`` is what its command begins with then.
     """
 
     def __init__(
-        self, folder: Path, program: str, *, auth: Mapping[str, Any] | None = None, tls: bool = False
+        self,
+        folder: Path,
+        program: str,
+        *,
+        auth: Mapping[str, Any] | None = None,
+        tls: bool = False,
+        address: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.program = program
         self.auth = auth
         self.tls = tls
-        self.host = "localhost" if tls else "127.0.0.1"
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.prefix = list(prefix) or bound_to_us()
+        self.address = address or f"127.0.0.1:{free_port()}"
+        host, _, port = self.address.rpartition(":")
+        self.host, self.port = "localhost" if tls else host, int(port)
         self.name = f"{self.host}:{self.port}"
         self._log = folder / f"registry-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +78,7 @@ class DockerRegistry:
         path.write_text(json.dumps(config))  # what is JSON is YAML
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*bound_to_us(), self.program, "serve", str(path)],
+                [*self.prefix, self.program, "serve", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,10 +155,11 @@ class DockerRegistry:
         return request(self.address, path, method, body, headers, timeout=60)
 
 
-def htpasswd(folder: Path) -> dict[str, Any]:
-    """The configuration of a registry that wants user and password with each request."""
+def htpasswd(folder: Path, *users: str) -> dict[str, Any]:
+    """The configuration of a registry that wants user and password with each request; further ``users`` have
+    the same password."""
     path = folder / "htpasswd"
-    path.write_text(HTPASSWD)
+    path.write_text("".join(HTPASSWD.replace(USER, user, 1) for user in (USER, *users)))
     return {"htpasswd": {"realm": "tests", "path": str(path)}}
 
 
@@ -165,10 +175,13 @@ class TokenRequest:
 @dataclass
 class TokenService:
     """Gives out tokens to read: for ``public`` repositories to everybody, for all to the user; a context
-    manager. ``lifetime`` in seconds is what it tells."""
+    manager. ``lifetime`` in seconds is what it tells, ``expires`` what its tokens do. ``readers`` are further
+    users, who have the same password, each with the repositories that they may read."""
 
     public: frozenset[str] = frozenset()
     lifetime: int = 300
+    expires: int = 3600
+    readers: dict[str, frozenset[str]] = field(default_factory=dict)
     issuer: str = "tests"
     requests: list[TokenRequest] = field(default_factory=list)
     address: str = ""
@@ -215,15 +228,16 @@ class TokenService:
     def answer(self, target: str, authorization: str) -> tuple[int, dict[str, object]]:
         """Status and answer for a request, which is remembered."""
         query = parse_qs(urlsplit(target).query)
-        known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        status = 200 if authorization in ("", known) else 401
+        known = {basic(user): allowed for user, allowed in self.readers.items()}
+        status = 200 if authorization in ("", basic(USER), *known) else 401
         self.requests.append(TokenRequest(query, authorization, status))
         if status != 200:
             return status, {"errors": [{"code": "UNAUTHORIZED"}]}
         granted = []
         for scope in query.get("scope", []):
             kind, name, actions = scope.split(":")
-            if "pull" in actions and (authorization or name in self.public):
+            may = name in known.get(authorization, ()) if authorization != basic(USER) else True
+            if "pull" in actions and (may or name in self.public):
                 granted.append({"type": kind, "name": name, "actions": ["pull"]})
         token = self._token(query["service"][0], granted)
         return 200, {"token": token, "expires_in": self.lifetime}
@@ -245,13 +259,18 @@ class TokenService:
             "sub": USER,
             "iat": now,
             "nbf": now - 10,
-            "exp": now + 3600,
+            "exp": now + self.expires,
             "jti": str(len(self.requests)),
             "access": granted,
         }
         signed = ".".join(_base64url(json.dumps(part).encode()) for part in (head, claims))
         r, s = utils.decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
         return f"{signed}.{_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def basic(user: str, password: str = PASSWORD) -> str:
+    """The Authorization of a user."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _base64url(data: bytes) -> str:

@@ -160,12 +160,19 @@ def first_ask(window: Window, known: TaskMeta | None, wanted: Bitmap | None, spa
 
 
 def understand(
-    answer: SourceResponse, ask: Ask | None, window: Window, known: TaskMeta | None, fresh_version: str
+    answer: SourceResponse,
+    ask: Ask | None,
+    window: Window,
+    known: TaskMeta | None,
+    fresh_version: str,
+    digest: str = "",
 ) -> Found:
     """What the first answer of an attempt means.
 
-    ``fresh_version`` names the version when the answer has no validators. Raises SourceError, RangesUnusable,
-    or ContentChanged when the answer is a later part of another version than ``known``.
+    ``fresh_version`` names the version when the answer has no validators. ``digest`` is that by which the
+    content is known: then it makes the version, whatever the place where it is read says, so that pieces from
+    several places go together. Raises SourceError, RangesUnusable, or ContentChanged when the answer is a later
+    part of another version than ``known``.
     """
     validators = Validators(answer.etag, answer.last_modified)
     ranged = answer.status == 206
@@ -177,6 +184,8 @@ def understand(
         total = answer.content_length if answer.content_length >= 0 else None
     length = None if total is None else window.length(total)
     version = validators.version(total, decoded=answer.decoded) if answer.repeatable else ""
+    if digest:
+        version = digest_version(digest, length, known)
     at_front = ask is None or not ranged or ask.first == window.first
     whole = at_front and ask is not None and ask.last - window.first + 1 >= (length or 0)
     if ranged and not version and not whole:
@@ -202,6 +211,13 @@ def understand(
     if not at_front:
         raise ContentChanged
     return found
+
+
+def digest_version(digest: str, length: int | None, known: TaskMeta | None) -> str:
+    """The version of content that is known by its digest: the known one, unless it has another length."""
+    if known is not None and (known.length is None or length in (None, known.length)):
+        return known.version
+    return hashlib.sha256(f"{digest} {'' if length is None else length}".encode()).hexdigest()[:16]
 
 
 def _may_be(known: TaskMeta, length: int | None, validators: Validators) -> bool:
@@ -246,7 +262,7 @@ def check_follow_up(answer: SourceResponse, ask: Ask, found: Found) -> None:
             and validators.version(
                 answer.content_length if answer.content_length >= 0 else None, decoded=answer.decoded
             )
-            != found.meta.version
+            != found.validators.version(found.total)
         ):
             raise ContentChanged
         raise RangesUnusable("it answered a range with the whole content")

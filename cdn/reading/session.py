@@ -26,6 +26,7 @@ from cdn.reading.plan import (
     Validators,
     Window,
     beyond_end,
+    digest_version,
     first_ask,
     round_span,
     understand,
@@ -69,9 +70,10 @@ class SourceSession:
         self.span = round_span(config.span)
         self._headers = {**job.spec.headers, **job.private_headers}
         self._resolved = ""
+        self._digest = job.spec.digest
         self._revalidate = (
             None
-            if client.is_immutable(SourceRequest(job.spec.url, self._headers))
+            if self._digest or client.is_immutable(SourceRequest(job.spec.url, self._headers))
             else config.revalidate_after(job.spec.scheme)
         )
         self.pieces = job.pieces
@@ -137,12 +139,16 @@ class SourceSession:
                 await self._open_task(known)
                 return known
         ask = None if plain else first_ask(self.window, known, wanted, self.span)
+        if ask is not None and self._digest:
+            ask = dataclasses.replace(ask, if_range="")  # what is known may be from another place
         try:
             answer = await self.ask(ask)
         except RangeNotSatisfiable as error:
             return await self._unsatisfied(error, ask)
         try:
-            found = self._marked(understand(answer, ask, self.window, known, secrets.token_hex(8)), answer)
+            fresh_version = secrets.token_hex(8)
+            found = understand(answer, ask, self.window, known, fresh_version, self._digest)
+            found = self._marked(found, answer)
             if known is not None and found.meta.version != known.version:
                 self.pieces = None
             await self._open_task(found.meta)
@@ -170,8 +176,11 @@ class SourceSession:
             raise error
         if self.window.first == 0 and self.window.last is None and error.total == 0 and ask.first == 0:
             validators = Validators(error.etag, error.last_modified)
+            version = validators.version(0)
+            if self._digest:
+                version = digest_version(self._digest, 0, self._known)
             meta = TaskMeta(
-                version=validators.version(0),
+                version=version,
                 piece_length=piece_length_for(0),
                 length=0,
                 etag=error.etag,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:  # the command line asks for names only, and is to start quick
 @dataclass(frozen=True, slots=True)
 class Builtin:
     """A module with ``open_source(context) -> AsyncResourceClient``, what it needs, and whose environment
-    variables hold its credentials (by name of the credential)."""
+    variables hold its credentials (by name of the credential). ``beside`` is the scheme whose options it uses
+    in place of its own, and with which it may be read."""
 
     module: str
     requires: str = ""
     extra: str = ""
     environment: Mapping[str, tuple[str, ...]] | None = None
+    beside: str = ""
 
     @property
     def available(self) -> bool:
@@ -79,8 +81,16 @@ BUILTIN: Mapping[str, Builtin] = {
     "swebhdfs": _WEBHDFS,
     "hf": Builtin("cdn.sources.huggingface", environment={"token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}),
     "oci": Builtin("cdn.sources.oci"),
+    "oci-descriptor": Builtin("cdn.sources.oci.descriptors", beside="oci"),
 }
 """Besides http, https and file, which need nothing."""
+
+
+def allowed_schemes(named: Iterable[str]) -> tuple[str, ...]:
+    """What ``source.schemes`` allows: the schemes it names, and those that belong to them. () is all."""
+    schemes = tuple(scheme.lower() for scheme in named)
+    beside = (scheme for scheme, builtin in BUILTIN.items() if builtin.beside and builtin.beside in schemes)
+    return (*schemes, *beside)
 
 
 def needs(scheme: str, *, file_roots: bool) -> str:

@@ -53,10 +53,7 @@ class FileSource(AsyncResourceClient):
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
         """By ETag, made of modification time, size and inode; by date where no ETag is given."""
-        try:
-            found = await self._stat(request)
-        except SourceError:
-            return False
+        found = await self._stat(request)
         if info.etag:
             return etag_of(found) != info.etag
         return formatdate(found.st_mtime, usegmt=True) != info.last_modified

@@ -46,11 +46,14 @@ from shared.http.client import (
 from shared.http.fields import Headers
 from shared.task.identity import NEUTRAL_HEADERS, normalize_url, redact_url
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.IGNORECASE)
 _MOVED_AWAY = frozenset({400, 401, 403, 404, 410})
 """Answers of a place that was redirected to which may mean no more than that the redirection has expired
 (object stores say 403, Google's says 400)."""
+
+_ANYWHERE = NEUTRAL_HEADERS | {"accept", "via"}
+"""Headers that a place which was redirected to may see, whoever it is."""
 
 MAX_RETRY_AFTER = 3600.0
 
@@ -95,8 +98,10 @@ class HttpSource(ProbingClient):
             found = await self._validators(SourceRequest(request.url, headers, (0, 0)))
             if found == ExpireInfo() != info:
                 found = await self._validators(SourceRequest(request.url, headers))
-        except SourceError:
-            return False  # 304, or a source in trouble: what is there stays good
+        except SourceError as error:
+            if error.origin_status == 304:
+                return False
+            raise
         return differs(info, found)
 
     async def _validators(self, request: SourceRequest) -> ExpireInfo:
@@ -162,7 +167,7 @@ class HttpSource(ProbingClient):
             stream = await self._get(request, url)
             trail.append(Hop(url, stream.status, stream.headers))
             location = stream.headers.get("location", "")
-            if stream.status not in _REDIRECTS or not location:
+            if stream.status not in REDIRECTS or not location:
                 return stream, url
             await stream.aclose()
             url = next_hop(request, url, location)
@@ -294,12 +299,10 @@ def _broken(error: HttpError) -> SourceError:
 
 
 def hop_headers(request: SourceRequest, url: str) -> dict[str, str]:
-    """The caller's headers as the place at ``url`` may see them: elsewhere go only the neutral ones."""
+    """The caller's headers as the place at ``url`` may see them: elsewhere go only those without secrets."""
     same = authority_of(url) == authority_of(request.url) or _upgraded(request.url, url)
     return {
-        name.lower(): value
-        for name, value in request.headers.items()
-        if same or name.lower() in NEUTRAL_HEADERS
+        name.lower(): value for name, value in request.headers.items() if same or name.lower() in _ANYWHERE
     }
 
 
@@ -366,7 +369,7 @@ def _as_range(found: tuple[tuple[int, int] | None, int | None] | None) -> Conten
 
 
 def _private(headers: Mapping[str, str]) -> bool:
-    return any(name.lower() not in NEUTRAL_HEADERS for name in headers)
+    return any(name.lower() not in NEUTRAL_HEADERS and name.lower() != "via" for name in headers)
 
 
 def authority_of(url: str) -> tuple[str, str, int | None]:

@@ -236,8 +236,9 @@ class ResourceClient(ABC):
 
     @abstractmethod
     def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool | Awaitable[bool]:
-        """Whether the source is another version than ``info`` tells. An error counts as not expired, so
-        that a source in trouble is not asked for everything again."""
+        """Whether the source is another version than ``info`` tells, or will surely not give it any more. An
+        error counts as not found out: a source in trouble is not asked for everything again, and what is held
+        of it stays served, as stale."""
 
     @abstractmethod
     def download(self, request: SourceRequest) -> SourceResponse | Awaitable[SourceResponse]:
@@ -283,7 +284,7 @@ class AsyncResourceClient(ResourceClient):
 
     @abstractmethod
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
-        """As in :class:`ResourceClient`; False instead of an error."""
+        """As in :class:`ResourceClient`. Raises SourceError when it cannot be found out."""
 
     @abstractmethod
     async def download(self, request: SourceRequest) -> SourceResponse:

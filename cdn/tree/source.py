@@ -65,11 +65,8 @@ class TreeSource(AsyncResourceClient):
         return self._client.is_immutable(request)
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
-        """Lists again, and compares what is listed; False where that fails."""
-        try:
-            listing = await walk(self._client, request, self._order, self._alive)
-        except SourceError:
-            return False
+        """Lists again, and compares what is listed."""
+        listing = await walk(self._client, request, self._order, self._alive)
         return listing.etag != info.etag
 
     async def list(self, request: SourceRequest) -> Sequence[SourceEntry]:

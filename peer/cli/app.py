@@ -8,7 +8,9 @@ from peer.cli.credentials import Credentials
 from peer.cli.get import Tree, get
 from peer.cli.options import Common, Daemon
 from peer.cli.plugin import plugin
+from peer.cli.preheat import preheat, preheats
 from peer.cli.roles import peer, scheduler, seeder, up
+from peer.cli.runtime import runtime
 from peer.cli.settings import config, version
 from peer.cli.tasks import ls, rm, stat
 
@@ -29,10 +31,12 @@ app = App(
 )
 for _group, _commands in (
     (_RUN, (up, scheduler, seeder, peer)),
-    (_USE, (get, stat, ls, rm)),
+    (_USE, (get, stat, ls, rm, preheat, preheats)),
     (_ASK, (config, version)),
 ):
     for _command in _commands:
         app.command(_command, group=_group)
 plugin.group = _ASK
 app.command(plugin)
+runtime.group = _USE
+app.command(runtime)

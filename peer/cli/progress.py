@@ -185,10 +185,17 @@ class TreeDisplay:
     when ``silent``. What is over at once shows nothing."""
 
     def __init__(
-        self, *, silent: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        silent: bool,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        describe: Callable[[TreeProgress, float], str] = describe_tree,
     ) -> None:
+        """``describe``: the line for a progress and a rate."""
         self._stream = None if silent else stream or sys.stderr
         self._clock = clock
+        self._describe = describe
         self._meter = RateMeter()
         self._bar: _FileBar | None = None
         self._due = clock() + (BAR_AFTER if self._terminal else LINE_INTERVAL)
@@ -203,7 +210,7 @@ class TreeDisplay:
         self._meter.add(now, progress.length)
         if self._stream is None or now < self._due:
             return
-        line = describe_tree(progress, self._meter.rate)
+        line = self._describe(progress, self._meter.rate)
         if self._terminal:
             self._due = now + BAR_INTERVAL
             self._bar = self._bar or _FileBar(self._stream)

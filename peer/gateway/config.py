@@ -26,6 +26,13 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             description="The registry meant by requests that name none, as Docker's are; empty: refuse them."
         ),
     ] = "docker.io"
+    names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names by which programs reach the gateway, besides localhost, this machine's own name "
+            "and IP addresses. Requests under other names are refused: a web page could be behind them."
+        ),
+    ] = ()
     share_login: Annotated[
         tuple[str, ...],
         Meta(

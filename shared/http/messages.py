@@ -212,7 +212,7 @@ class FileBody:
         return length
 
 
-Body = bytes | bytearray | memoryview | FileBody | AsyncIterator[bytes] | None
+Body = bytes | bytearray | memoryview | FileBody | AsyncIterator[bytes] | AsyncIterator[memoryview] | None
 Upgrade = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
@@ -220,7 +220,8 @@ class Response:
     """What a handler answers.
 
     * ``body``: bytes; a memoryview of bytes (sent without a copy); a :class:`FileBody` (sendfile); an async
-      iterator of bytes, sent chunk by chunk (chunked, or exactly ``length`` bytes when given) and closed
+      iterator of bytes or memoryviews (sent without a copy, and not looked at any more when the next one is
+      asked for), sent chunk by chunk (chunked, or exactly ``length`` bytes when given) and closed
       with ``aclose`` when the client hangs up (a client that only closed its sending side is served on as
       long as chunks follow within two seconds).
     * ``release`` is called exactly once when the response is over, however it ended.

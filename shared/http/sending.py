@@ -170,7 +170,7 @@ class Sender:
         self,
         request: Request,
         response: Response,
-        body: AsyncIterator[bytes],
+        body: AsyncIterator[bytes] | AsyncIterator[memoryview],
         frame: ResponseFrame,
         hangup: Hangup | None,
         draining: bool,
@@ -231,12 +231,12 @@ class Sender:
             await self._wire.send(b"0\r\n\r\n")
         return complete
 
-    async def _send_chunk(self, chunk: bytes, chunked: bool) -> None:
+    async def _send_chunk(self, chunk: bytes | memoryview, chunked: bool) -> None:
         wire = self._wire
         if not chunked:
             await wire.send(chunk)
         elif len(chunk) <= COALESCE_BYTES:
-            await wire.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await wire.send(b"".join((b"%x\r\n" % len(chunk), chunk, b"\r\n")))
         else:
             await wire.send(b"%x\r\n" % len(chunk), more=True)
             await wire.send(chunk, more=True)

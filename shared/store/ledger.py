@@ -171,6 +171,7 @@ class Ledger:
             created=record.created,
             accessed=record.accessed,
             validated=record.validated,
+            stale=record.stale,
             verified=record.verified,
             superseded=record.superseded,
         )

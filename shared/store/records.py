@@ -19,6 +19,7 @@ class TaskRecord(msgspec.Struct):
 
     ``validated`` (Unix seconds) is when the content was last known to be what its source has, ``verified``
     the digest ("sha256:HEX") that it was found to have here; ``superseded``: the source has other content now.
+    ``stale``: when it was last time to ask the source, that could not be done; ``validated`` tells of then.
     """
 
     spec: TaskSpec
@@ -34,6 +35,7 @@ class TaskRecord(msgspec.Struct):
     validated: float = 0.0
     verified: str = ""
     superseded: bool = False
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class StoredTask:
     validated: float = 0.0
     verified: str = ""
     superseded: bool = False
+    stale: bool = False
 
     @property
     def vouched(self) -> bool:

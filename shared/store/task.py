@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -208,9 +208,9 @@ class TaskContent:
         self.record.complete = True
         self._owner.completed(self)
 
-    def validated(self, when: float) -> None:
-        """The content was what its source has, at ``when`` (Unix seconds)."""
-        self.record.validated = when
+    def validated(self, when: float, *, stale: bool = False) -> None:
+        """The content was what its source has, at ``when`` (Unix seconds); ``stale``: as far as is known."""
+        self.record.validated, self.record.stale = when, stale
         self.touched = True
 
     def verified(self, digest: str) -> None:
@@ -265,6 +265,20 @@ class TaskContent:
             yield piece.data
         finally:
             piece.close()
+
+    def checked(self, number: int) -> bool:
+        """Whether a held piece was verified since the content was opened: it can be read at once."""
+        return number in self._checked
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Have the storage stay open for the time of the context: what is held can be read to its end, also
+        when it is removed meanwhile. Raises StoreError when it is closed already."""
+        self._retain()
+        try:
+            yield
+        finally:
+            self._owner.release(self)
 
     # --- for the store -------------------------------------------------------------------------------
 

@@ -91,7 +91,8 @@ class Download:
         if not wanted and len(self._workers) > 1:
             slow = slow_pieces(self._requested, now, self._endgame_patience(worker)) & missing
             slow = Bitmap(n for n in slow if self._askers[n] == 1 and n not in worker.asked)
-        demand = Demand(wanted=wanted, patient=self._patient, slow=slow)
+        urgent = self.task.cursors.urgent(now)
+        demand = Demand(wanted=wanted, patient=self._patient, slow=slow, urgent=urgent)
         others = [w.offer for w in self._workers.values() if w is not worker]
         number = pick(worker.offer, others, demand, self.engine.rng)
         if number is not None:

@@ -34,7 +34,8 @@ class FetchOrder:
     ``digest`` is (algorithm, hex) or None. ``output`` is a writable descriptor that stays the caller's.
     ``limit`` is bytes per second (0: none), ``timeout`` seconds (None: none). ``hash_content``: the
     result has the content's SHA-256 even where no digest was asked for. ``taker`` gets the content as it
-    comes; not for content whose digest must be known first.
+    comes; not for content whose digest must be known first. ``may_read`` False: this host is not to be told to
+    read the origin on this account.
     """
 
     spec: TaskSpec
@@ -46,6 +47,7 @@ class FetchOrder:
     timeout: float | None = None
     hash_content: bool = False
     taker: Taker | None = None
+    may_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class _Fetch:
             if not order.cluster_only:
                 await self._host.freshness.ensure(task)
             was_complete = task.complete
-            self._store_bytes = _held_bytes(task)
+            self._store_bytes = held_bytes(task)
             self._before = dict(task.bytes)
             self._host.metrics.received.labels("store").inc(self._store_bytes)
             output = None if order.output is None else OutputFile(order.output)
@@ -208,7 +210,7 @@ class _Fetch:
     async def _download(self, task: HostTask) -> None:
         order = self._order
         async with self._host.sessions.join(
-            task, cluster_only=order.cluster_only, limit=order.limit
+            task, cluster_only=order.cluster_only, limit=order.limit, may_read=order.may_read
         ) as session:
             self._session = session
             while not (task.complete or session.ended):
@@ -251,7 +253,7 @@ class _Fetch:
             meta = task.meta
             parents = self._session.download.parents if self._session is not None else 0
             length = None if meta is None else meta.length
-            self._on_progress(FetchProgress(length, _held_bytes(task), self._by_source(task), parents))
+            self._on_progress(FetchProgress(length, held_bytes(task), self._by_source(task), parents))
 
     def _by_source(self, task: HostTask) -> dict[str, int]:
         counts = {source: task.bytes[source] - self._before.get(source, 0) for source in SOURCES}
@@ -290,7 +292,8 @@ async def _sha256_told_or_computed(task: HostTask) -> str:
     return found[0]
 
 
-def _held_bytes(task: HostTask) -> int:
+def held_bytes(task: HostTask) -> int:
+    """The bytes of a task that are held here."""
     layout, meta, held = task.layout, task.meta, task.held
     if meta is None or not held:
         return 0

@@ -2,7 +2,8 @@
 
 The scheduler knows, or has one host of the cluster ask the source (:class:`CheckGranted`). Where no
 scheduler answers, this host asks by itself, once in ``TaskMeta.revalidate`` seconds. Whatever goes wrong on
-the way counts as "nothing changed": the source is protected, and content that is here stays served.
+the way counts as "nothing changed": the source is protected, and content that is here stays served, as
+stale (``HostTask.stale``).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Freshness:
         """The content may be given out for so long."""
         task = self._host.tasks.active(told.task)
         if task is not None:
-            task.note_fresh(told.seconds)
+            task.note_fresh(told.seconds, stale=told.stale)
         question = self._questions.get(told.task)
         if question is not None:
             question.answer()
@@ -113,11 +114,13 @@ class Freshness:
     async def _check(self, granted: CheckGranted) -> None:
         try:
             task = self._host.tasks.active(granted.task)
-            headers = task.private_headers if task is not None else {}
-            expired = None
-            if headers or not granted.spec.scope:
+            headers = task.places.headers(granted.spec) if task is not None else {}
+            if self._origin.supports(granted.spec.scheme) and (headers or not granted.spec.scope):
                 expired = await self._is_expired(granted.spec, headers, granted.meta, granted.patience)
-            self._host.report(SourceChecked(granted.task, granted.grant, expired))
+                outcome = SourceChecked(granted.task, granted.grant, bool(expired), failed=expired is None)
+            else:
+                outcome = SourceChecked(granted.task, granted.grant, None)
+            self._host.report(outcome)
         finally:
             self._checks.discard(granted.grant)
 
@@ -152,7 +155,7 @@ class Freshness:
                 return
             if now - begun > LONGEST_ANSWER:
                 log.warning("the scheduler does not say whether content is fresh", task=question.task.id)
-                self._keep_serving(question)
+                self._keep_serving(question, stale=True)
                 return
             if now - told_at >= ASK_AGAIN:
                 told_at = now
@@ -162,17 +165,18 @@ class Freshness:
 
     async def _ask_alone(self, question: _Question) -> None:
         task = question.task
-        headers, meta = task.private_headers, task.meta or question.meta
+        headers, meta = task.places.headers(task.spec), task.meta or question.meta
         patience = ALONE_TREE_PATIENCE if task.spec.tree else ALONE_PATIENCE
-        if not await self._is_expired(task.spec, headers, meta, patience):
-            self._keep_serving(question)
+        expired = await self._is_expired(task.spec, headers, meta, patience)
+        if not expired:
+            self._keep_serving(question, stale=expired is None)
             return
         log.info("content has changed at its source", task=task.id, url=redact_url(task.spec.url))
         generation = next_generation(task.spec.generation, self._clock())
         self._moved(task.id, in_generation(task.spec, generation))
 
-    def _keep_serving(self, question: _Question) -> None:
-        question.task.note_fresh(question.meta.revalidate or 0.0)
+    def _keep_serving(self, question: _Question, *, stale: bool) -> None:
+        question.task.note_fresh(question.meta.revalidate or 0.0, stale=stale)
         question.answer()
 
     def _moved(self, task_id: str, spec: TaskSpec) -> None:
@@ -185,7 +189,7 @@ class Freshness:
     async def _is_expired(
         self, spec: TaskSpec, headers: Mapping[str, str], meta: TaskMeta, patience: float
     ) -> bool | None:
-        """None: this host cannot ask."""
+        """None: this host cannot ask, or it cannot be found out."""
         if not self._origin.supports(spec.scheme):
             return None
         try:
@@ -193,7 +197,7 @@ class Freshness:
                 return await self._origin.is_expired(spec, headers, meta)
         except Exception as error:
             log.error("a check ended by a defect", url=redact_url(spec.url), error=repr(error), exc_info=True)
-        return False
+        return None
 
     def _report(self, question: _Question) -> FreshWanted:
         task = question.task

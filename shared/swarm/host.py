@@ -6,24 +6,31 @@ Peers and seeders are the same thing here; they differ in their role, and in who
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 import trio
 
-from shared.errors import StoreError, TaskNotFound
+from shared.errors import ConfigError, StoreError, TaskNotFound
 from shared.http.router import Router
 from shared.protocol import (
+    SECRET_SIZE,
     Assignment,
     CheckGranted,
     Failure,
     HostLease,
+    LeaseGranted,
     ParentsAssigned,
     PeerHolding,
     PieceDigests,
+    PreheatOver,
+    PreheatWanted,
     Report,
+    ResolveWanted,
     Role,
     SourceGranted,
     SourceRevoked,
@@ -66,6 +73,16 @@ class HostIdentity:
     instance: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):016x}")
 
 
+class PreheatTaker(Protocol):
+    """Carries preheats out; see ``shared.swarm.preheats``."""
+
+    def ordered(self, order: ResolveWanted | PreheatWanted | PreheatOver) -> None:
+        """The scheduler wants something, or nothing more. Returns at once."""
+
+    def reports(self) -> list[Report]:
+        """All that the scheduler has to know, if it was not heard."""
+
+
 class Host:
     """Everything of one host but its listeners. Run it in a nursery of its caller's."""
 
@@ -79,13 +96,22 @@ class Host:
         *,
         connect: Connect = connect_tcp,
         clock: Callable[[], float] = time.time,
+        scope_secret: bytes = b"",
+        keep_secret: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``clock`` gives Unix seconds."""
+        """``clock`` gives Unix seconds. ``scope_secret`` is a new one where none is given; ``keep_secret`` keeps
+        another one for the next start (it runs in a thread, and raises ConfigError)."""
         self.identity = identity
+        self.scope_secret = scope_secret or secrets.token_bytes(SECRET_SIZE)
+        """What scopes are derived from that nobody outside the cluster can guess: the cluster's, as soon as the
+        scheduler has told it. Never shown."""
+        self._keep_secret = keep_secret
         self.store = store
         self.origin = origin
         self.metrics = metrics
         self.link: SchedulerLink | None = None
+        self.preheats: PreheatTaker | None = None
+        """Who carries preheats out, if this host does; to be set before the host runs."""
         self.draining = False
         self._clock = clock
         self._slots = UploadSlots(config.upload_slots)
@@ -171,11 +197,26 @@ class Host:
             draining=self.draining,
             resuming=self.link is not None and bool(self.link.scheduler),
             schemes=self.origin.schemes(),
+            preheats=self.preheats is not None,
+            secret=self.scope_secret,
         )
+
+    async def leased(self, granted: LeaseGranted) -> None:
+        """Take over the cluster's secret, and keep it."""
+        if len(granted.secret) != SECRET_SIZE or granted.secret == self.scope_secret:
+            return
+        self.scope_secret = granted.secret
+        if self._keep_secret is not None:
+            try:
+                await trio.to_thread.run_sync(self._keep_secret, granted.secret)
+            except ConfigError as error:
+                log.warning("the cluster's secret is not kept for the next start", cause=str(error))
 
     async def tell_anew(self, full: bool) -> None:
         """Queue the reports that rebuild the scheduler's knowledge of this host."""
         for report in self.sessions.registrations() + self.freshness.questions():
+            self.report(report)
+        for report in self.preheats.reports() if self.preheats is not None else ():
             self.report(report)
         told = set()
         for task in self.tasks:
@@ -201,6 +242,7 @@ class Host:
                         digests=digests,
                         complete=stored.complete,
                         fresh=self._fresh_for(stored),
+                        stale=stored.stale,
                     )
                 )
 
@@ -233,6 +275,9 @@ class Host:
                 self.freshness.told_moved(assignment)
             case TaskFailed():
                 self.sessions.fail(assignment.task, assignment.failure)
+            case ResolveWanted() | PreheatWanted() | PreheatOver():
+                if self.preheats is not None:
+                    self.preheats.ordered(assignment)
             case _:
                 log.debug("assignment of an unknown kind", kind=type(assignment).__name__)
 

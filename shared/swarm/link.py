@@ -23,6 +23,7 @@ from shared.protocol import (
     Assignment,
     Beat,
     HostLease,
+    LeaseGranted,
     Report,
     Reports,
     Welcome,
@@ -53,6 +54,9 @@ class LinkOwner(Protocol):
 
     def lease(self) -> HostLease:
         """The lease to announce now (load changes)."""
+
+    async def leased(self, granted: LeaseGranted) -> None:
+        """The scheduler's answer to a lease. Must return soon."""
 
     async def tell_anew(self, full: bool) -> None:
         """Queue the reports that tell the state anew: of active tasks, or (``full``) of all that is held."""
@@ -136,6 +140,7 @@ class SchedulerLink:
         body = await self._call("PUT", self._host_url(), encode(lease))
         granted = _decode(decode_lease_granted, body, self.url)
         check_version(granted.version)
+        await self._owner.leased(granted)
         if not granted.known or granted.scheduler != self.scheduler:
             self.scheduler = granted.scheduler
             self._untold.set()

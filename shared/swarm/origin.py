@@ -67,10 +67,12 @@ class Origin(Protocol):
         Cancellation leaves the pieces that were handed over, and no connection open.
         """
 
-    async def is_expired(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
-        """Whether the source has other content now than ``meta`` tells of.
+    async def is_expired(
+        self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta
+    ) -> bool | None:
+        """Whether the source has other content now than ``meta`` tells of, or will surely not give it any more.
 
-        False, too, when that cannot be found out: a source in trouble is not to be read again by everybody.
+        None when that cannot be found out: a source in trouble is not to be read again by everybody.
         """
 
     def supports(self, scheme: str) -> bool:

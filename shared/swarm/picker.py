@@ -8,7 +8,8 @@ Rules, in this order:
 3. Pieces of another child's stripe only when no peer holds them and that child had its time.
 4. Endgame: when nothing else is left, a piece that another parent is slow with, once more.
 
-Readers who stream want the first pieces first: ``urgent`` pieces go before all rules.
+Readers who stream want the first pieces first: ``urgent`` pieces go before the others. Stripes hold for them
+too, so that many readers do not all have the same pieces sent by the seeder.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
     ``others`` are the child's other parents; what they hold decides what is rare.
     """
     offered = parent.held & demand.wanted
-    first = _lowest(offered & demand.urgent)
-    if first is not None:
-        return first
     if offered:
         holders = list(others)
+        first = _lowest(_urgent(parent, holders, offered, demand))
+        if first is not None:
+            return first
         if parent.stripe is not None:
             own = _in_stripe(offered, parent.stripe)
             if own:
@@ -84,6 +85,13 @@ def rarest(candidates: Bitmap, holders: Iterable[Holder], rng: random.Random) ->
 def slow_pieces(requested: Mapping[int, float], now: float, patience: float) -> Bitmap:
     """Of the requested pieces (number -> time asked) those whose answer takes longer than ``patience``."""
     return Bitmap(number for number, since in requested.items() if now - since > patience)
+
+
+def _urgent(parent: Holder, holders: Iterable[Holder], offered: Bitmap, demand: Demand) -> Bitmap:
+    urgent = offered & demand.urgent
+    if not urgent or parent.stripe is None:
+        return urgent
+    return _in_stripe(urgent, parent.stripe) | _nobody_else_holds(urgent & demand.patient, holders)
 
 
 def _in_stripe(pieces: Bitmap, stripe: tuple[int, int]) -> Bitmap:

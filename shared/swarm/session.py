@@ -37,10 +37,20 @@ WATCH = 0.5
 class Session:
     """One task being downloaded for its waiters."""
 
-    def __init__(self, task: HostTask, download: Download, *, cluster_only: bool, may_read: bool) -> None:
+    def __init__(
+        self,
+        task: HostTask,
+        download: Download,
+        *,
+        cluster_only: bool,
+        may_read: bool,
+        forbidden: bool = False,
+    ) -> None:
         self.task = task
         self.download = download
         self.may_read = may_read
+        self.forbidden = forbidden
+        """Nobody who waits for it wants this host to read the origin."""
         self.cluster_only = cluster_only
         self.waiters = 0
         self.limits: list[float] = []
@@ -86,13 +96,18 @@ class Sessions:
         return task_id in self._sessions
 
     @asynccontextmanager
-    async def join(self, task: HostTask, *, cluster_only: bool, limit: float) -> AsyncIterator[Session]:
-        """Have the task downloaded for the time of the context."""
+    async def join(
+        self, task: HostTask, *, cluster_only: bool, limit: float, may_read: bool = True
+    ) -> AsyncIterator[Session]:
+        """Have the task downloaded for the time of the context; ``may_read``: by reading its origin, too, if
+        this host is told to."""
         session = self._sessions.get(task.id)
         if session is None or session.ended or session.task is not task:
-            session = self._start(task, cluster_only)
-        elif session.cluster_only and not cluster_only:
-            session.cluster_only = False
+            session = self._start(task, cluster_only, may_read)
+        elif (session.cluster_only and not cluster_only) or (session.forbidden and may_read):
+            session.cluster_only = session.cluster_only and cluster_only
+            if may_read:
+                session.forbidden, session.may_read = False, self._origin.supports(task.spec.scheme)
             self._host.report(session.registration())
         session.waiters += 1
         session.limits.append(limit)
@@ -144,11 +159,11 @@ class Sessions:
         """What the scheduler has to know of the sessions."""
         return [session.registration() for session in self._sessions.values()]
 
-    def _start(self, task: HostTask, cluster_only: bool) -> Session:
+    def _start(self, task: HostTask, cluster_only: bool, may_read: bool) -> Session:
         task.failure = None
-        may_read = self._origin.supports(task.spec.scheme)
+        able = may_read and self._origin.supports(task.spec.scheme)
         download = Download(task, self._host.engine)
-        session = Session(task, download, cluster_only=cluster_only, may_read=may_read)
+        session = Session(task, download, cluster_only=cluster_only, may_read=able, forbidden=not may_read)
         self._sessions[task.id] = session
         self._host.nursery.start_soon(self._run, session)
         return session
@@ -205,6 +220,10 @@ class Sessions:
                 raise Unavailable(
                     "no scheduler answers, so the cluster cannot be asked, and --no-origin forbids reading "
                     "the origin: start the scheduler, or leave --no-origin out"
+                )
+            if session.forbidden:
+                raise Unavailable(
+                    "no scheduler answers, and this host was not given what it takes to read the origin"
                 )
             await self._host.reads.read_alone(session.task, session.download.throttle)
             if not session.task.complete:

@@ -33,7 +33,7 @@ from shared.swarm.tasks import HostTasks
 from shared.swarm.vouched import Unvouched, check_vouched, is_vouched, see_vouched
 from shared.task.bitmap import Bitmap
 from shared.task.digest import parse_content_digest
-from shared.task.identity import redact_url
+from shared.task.identity import TaskSpec, redact_url
 
 log = structlog.get_logger()
 
@@ -73,24 +73,26 @@ class SourceReads:
         """Reads under way."""
         return len(self._running)
 
-    async def read_alone(self, task: HostTask, throttle: Throttle) -> None:
-        """Read what the task lacks without a grant: no scheduler answers. Raises SourceError, StoreError.
+    async def read_alone(self, task: HostTask, spec: TaskSpec, throttle: Throttle) -> None:
+        """Read what the task lacks at the place ``spec.url`` without a grant: no scheduler answers. Raises
+        SourceError, StoreError.
 
         ``throttle(count)`` waits until so many bytes may be received.
         """
-        log.info("going back to source without a scheduler", task=task.id, url=redact_url(task.spec.url))
+        log.info("going back to source without a scheduler", task=task.id, url=redact_url(spec.url))
         self._metrics.source_fallbacks.inc()
         sink = _Sink(task, None, self._reporter, throttle)
-        job = OriginJob(task.spec, task.private_headers, task.meta)
+        job = OriginJob(spec, task.places.headers(spec), task.meta)
         await self._origin.read(job, sink)
 
     async def _run_granted(self, granted: SourceGranted) -> None:
         try:
             with self._running[granted.grant]:
-                async with self._tasks.wanted(granted.spec, granted.task) as task:
+                async with self._tasks.used(granted.spec, granted.task) as task:
                     await self._read_vouched(granted, task)
         except SourceError as error:
-            self._failed(granted, Failure(str(error), error.origin_status, error.retry_after, error.fault))
+            failure = Failure(str(error), error.origin_status, error.retry_after, error.fault)
+            self._failed(granted, failure, wrong=isinstance(error, _Wrong))
         except DragonetError as error:
             self._failed(granted, Failure(str(error), None, error.retry_after, "reader"))
         except Exception as error:
@@ -105,21 +107,24 @@ class SourceReads:
             await self._read(granted, task)
         except Unvouched as error:
             await self._tasks.refuse(task, Failure(str(error)))
-            raise SourceError(str(error)) from None
+            raise _Wrong(str(error)) from None
         except StoreError:
             if task.closed and task.failure is not None:  # somebody else here found it out first
-                raise SourceError(task.failure.words, fault=task.failure.fault) from None
+                kind = _Wrong if task.unvouched else SourceError
+                raise kind(task.failure.words, fault=task.failure.fault) from None
             raise
 
     async def _read(self, granted: SourceGranted, task: HostTask) -> None:
         log.info("going back to source", task=task.id, url=redact_url(granted.spec.url))
+        if not task.places.readable(granted.spec):
+            raise SourceError("whoever wanted this here, with credentials, has gone", fault="reader")
         if granted.meta is not None and (task.meta is None or task.meta.version != granted.meta.version):
             await task.adopt(granted.meta)
         if granted.meta is not None:
             task.learn(granted.meta.version, granted.digests)
         sink = _Sink(task, granted.grant, self._reporter, self._bucket.take)
         pieces = None if granted.pieces is None else tuple(granted.pieces)
-        job = OriginJob(granted.spec, task.private_headers, task.meta, pieces)
+        job = OriginJob(granted.spec, task.places.headers(granted.spec), task.meta, pieces)
         async with open_nursery() as nursery:
             if not granted.spec.tree:  # of a folder's stream, nobody asks for the digest
                 nursery.start_soon(sink.hash)
@@ -127,7 +132,7 @@ class SourceReads:
             await self._origin.read(job, sink)
             nursery.cancel_scope.cancel()
 
-    def _failed(self, granted: SourceGranted, failure: Failure) -> None:
+    def _failed(self, granted: SourceGranted, failure: Failure, *, wrong: bool = False) -> None:
         log.warning(
             "reading the source failed",
             task=granted.task,
@@ -135,7 +140,11 @@ class SourceReads:
             status=failure.status,
             cause=failure.words,
         )
-        self._reporter.report(SourceFailed(granted.task, granted.grant, failure))
+        self._reporter.report(SourceFailed(granted.task, granted.grant, failure, wrong))
+
+
+class _Wrong(SourceError):
+    """What was read does not have the digest that it must have."""
 
 
 class _Sink:

@@ -30,7 +30,9 @@ from shared.store import Store, TaskContent
 from shared.swarm.hashes import Hashes
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.outputs import OutputFile
+from shared.swarm.places import Places
 from shared.swarm.pulse import Pulse
+from shared.swarm.starving import Cursors
 from shared.task.bitmap import Bitmap
 from shared.task.identity import TaskSpec
 from shared.task.pieces import PieceLayout
@@ -58,7 +60,7 @@ class HostTask:
         """``clock`` gives Unix seconds."""
         self.spec = spec
         self.id = task_id
-        self.private_headers: dict[str, str] = {}
+        self.places = Places(spec)
         self.content: TaskContent | None = None
         self.digests: dict[int, bytes] = {}
         self.digested = Bitmap()
@@ -71,6 +73,8 @@ class HostTask:
         self.hashes = Hashes(self)
         self.unvouched = ""
         """In words: the content does not have the digest that its source vouches for (see ``vouched``)."""
+        self.cursors = Cursors()
+        """Where those are who read the content in order while it comes."""
         self.pulse = Pulse()
         self.users = 0
         self.fetches = 0
@@ -131,7 +135,14 @@ class HostTask:
             digests={n: self.content.digests[n] for n in self.content.held},
             complete=self.complete,
             fresh=self.fresh_for() if self.content.meta.revalidate is not None else 0.0,
+            stale=self.stale,
         )
+
+    @property
+    def stale(self) -> bool:
+        """When it was last time to ask the source whether the content has changed, that could not be found
+        out: by nobody in the cluster, or not by this host, where it is alone."""
+        return self.content is not None and self.content.record.stale
 
     def fresh_for(self) -> float:
         """Seconds for which the content need not be checked against its source; infinite for never."""
@@ -184,10 +195,11 @@ class HostTask:
             await content.set_meta(msgspec.structs.replace(content.meta, sha256=digest))
             self.pulse.beat()
 
-    def note_fresh(self, seconds: float) -> None:
-        """The content is what its source has, and need not be checked for so long."""
+    def note_fresh(self, seconds: float, *, stale: bool = False) -> None:
+        """The content is what its source has (``stale``: as far as is known), and need not be checked for so
+        long."""
         if self.content is not None and self.content.meta.revalidate is not None:
-            self.content.validated(self._clock() + seconds - self.content.meta.revalidate)
+            self.content.validated(self._clock() + seconds - self.content.meta.revalidate, stale=stale)
 
     def learn(self, version: str, digests: Mapping[int, bytes]) -> None:
         """Digests from the scheduler; those of another version, or contradicting known ones, are ignored."""

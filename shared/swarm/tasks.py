@@ -46,11 +46,19 @@ class HostTasks:
     async def wanted(
         self, spec: TaskSpec, task_id: str, private_headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[HostTask]:
-        """The task, with what the store holds of it, for the time of the context; new if need be."""
+        """The task, with what the store holds of it, for the time of the context; new if need be.
+
+        Whoever wants it names ``spec.url`` as a place where it can be read, showing ``private_headers``.
+        """
+        async with self.used(spec, task_id) as task:
+            with task.places.named(spec, private_headers or {}):
+                yield task
+
+    @asynccontextmanager
+    async def used(self, spec: TaskSpec, task_id: str) -> AsyncIterator[HostTask]:
+        """As :meth:`wanted`, for somebody who names no place."""
         task = self._retain(spec, task_id)
         try:
-            if private_headers:
-                task.private_headers = dict(private_headers)
             await task.recall()
             yield task
         finally:

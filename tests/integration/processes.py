@@ -60,16 +60,25 @@ class Daemon:
     """A long-running dragonet process with a listen address and a log file.
 
     ``restart`` keeps address, data folder and log. Only the process started here is ever signalled.
+    ``prefix`` is what its command begins with, where it is not to run just here.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], *, address: str, folder: Path, environ: Mapping[str, str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        address: str,
+        folder: Path,
+        environ: Mapping[str, str],
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.arguments = list(arguments)
         self.address = address
         self.folder = folder
         self.environ = dict(environ)
+        self.prefix = list(prefix)
         self.log_path = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.terminated = False
@@ -105,7 +114,7 @@ class Daemon:
         self.terminated = False
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*bound_to_us(), *dragonet_command(), *self.arguments],
+                [*(self.prefix or bound_to_us()), *dragonet_command(), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

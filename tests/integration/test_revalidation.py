@@ -140,7 +140,9 @@ def test_an_origin_in_trouble_changes_nothing(
         origin.change("/file.bin", status=500 if trouble == "500" else 404)
     for peer in checking.peers:
         checking.get(url, peer).check(OLD)
-    assert checking.seeders[0].metrics().value("dragonet_origin_checks_total", result="valid") > 0
+    assert checking.scheduler is not None
+    failed = checking.scheduler.metrics().value("dragonet_scheduler_checks_total", outcome="failed")
+    assert failed == checking.seeders[0].metrics().value("dragonet_origin_checks_total", result="error") > 0
 
 
 def test_the_source_cannot_be_compared_without_validators(checking: Cluster, origin: Origin) -> None:

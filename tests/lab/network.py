@@ -9,16 +9,42 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tests.integration.processes import bound_to_us
+
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+MBIT = 1_000_000 // 8
+"""Bytes per second."""
+
 
 def ip(*arguments: str) -> None:
     """Run ip(8). Raises CalledProcessError."""
-    program = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    assert program is not None, "ip is not installed: run `make lab`"
+    _run("ip", *arguments)
+
+
+def tc(*arguments: str) -> None:
+    """Run tc(8). Raises CalledProcessError."""
+    _run("tc", *arguments)
+
+
+def _run(name: str, *arguments: str) -> None:
+    program = shutil.which(name, path=_PATH)
+    assert program is not None, f"{name} is not installed: run `make lab`"
     subprocess.run([program, *arguments], check=True, capture_output=True, text=True)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What has passed a cable, in bytes, with all headers of the packets."""
+
+    to_machine: int
+    from_machine: int
 
 
 class Machine:
@@ -35,6 +61,20 @@ class Machine:
         ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
         ip("-n", self.namespace, "link", "set", "eth0", "up")
 
+    def limit(self, rate: int) -> None:
+        """Let at most ``rate`` bytes per second pass the cable in each direction, or all with 0."""
+        verb = "replace" if rate else "del"
+        shape = ("tbf", "rate", f"{rate * 8}bit", "burst", "256kb", "latency", "50ms") if rate else ()
+        tc("qdisc", verb, "dev", self._cable, "root", *shape)
+        tc("-n", self.namespace, "qdisc", verb, "dev", "eth0", "root", *shape)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has passed the cable so far."""
+        counted = Path("/sys/class/net") / self._cable / "statistics"
+        sent, received = ((counted / name).read_text() for name in ("tx_bytes", "rx_bytes"))
+        return Traffic(to_machine=int(sent), from_machine=int(received))
+
     def unplug(self) -> None:
         """Pull the cable: packets are lost, nobody is told."""
         ip("link", "set", self._cable, "nomaster")
@@ -43,13 +83,22 @@ class Machine:
         """Put the cable back."""
         ip("link", "set", self._cable, "master", network.name)
 
+    @property
+    def prefix(self) -> list[str]:
+        """What a command begins with that is to run here; ip(8) becomes the command, so signals reach it.
+
+        The command sees the file system of everybody, but what it mounts is seen by nobody else, and is gone
+        when it has ended.
+        """
+        return [*bound_to_us(), "ip", "netns", "exec", self.namespace]
+
     def start(
         self, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start a program on this machine; ip(8) becomes it, so signals reach it."""
+        """Start a program on this machine."""
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *command],
-            env={**environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
+            [*self.prefix, *command],
+            env={**environ, "PATH": _PATH},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -64,7 +113,11 @@ class Network:
     """The LAN; a context manager that removes everything at its end."""
 
     def __init__(self) -> None:
-        number = os.getpid() % 250 + 1
+        number = next(
+            number
+            for number in (1 + (os.getpid() + step) % 250 for step in range(250))
+            if not (Path("/sys/class/net") / f"dnlab{number}").exists()
+        )
         self.name = f"dnlab{number}"
         self.prefix = f"10.213.{number}"
         self.gateway = f"{self.prefix}.1"

@@ -121,8 +121,6 @@ class HuggingFaceSource(ProbingClient):
                 found = ExpireInfo(answer.last_modified, answer.etag)
         except RangeNotSatisfiable as error:  # an empty file
             found = ExpireInfo(error.last_modified, error.etag)
-        except SourceError:
-            return False
         return differs(info, found)
 
     def is_immutable(self, request: SourceRequest) -> bool:

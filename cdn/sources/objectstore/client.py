@@ -90,10 +90,7 @@ class ObjectStoreSource(AsyncResourceClient):
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
         """By ETag; by date where no ETag is given."""
-        try:
-            etag, last_modified = validators(await self._head(request))
-        except SourceError:
-            return False
+        etag, last_modified = validators(await self._head(request))
         return etag != info.etag if info.etag else last_modified != info.last_modified
 
     async def get_last_modified(self, request: SourceRequest) -> int:

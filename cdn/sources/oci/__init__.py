@@ -1,6 +1,7 @@
 """Blobs and manifests of container registries: ``oci://REGISTRY[:PORT]/REPOSITORY@sha256:HEX``.
 
-A digest names a blob, or a manifest where there is no such blob; ``:TAG`` in its place names the manifest that
+A digest names a blob, or a manifest where there is no such blob; ``?kind=blob`` and ``?kind=manifest`` tell which
+(and, without credentials in the request, have it read without any). ``:TAG`` in its place names the manifest that
 the tag stands for now. Facts are from the OCI distribution specification 1.1 and Docker's token
 authentication specification.
 """
@@ -8,14 +9,20 @@ authentication specification.
 from __future__ import annotations
 
 from cdn.sources.context import SourceContext
-from cdn.sources.oci.access import RegistryAccess
+from cdn.sources.oci.access import LONGEST_LIFETIME, RegistryAccess
+from cdn.sources.oci.door import RegistryDoor
 from cdn.sources.oci.logins import AUTH_OPTION, Logins
 from cdn.sources.oci.names import PlainRegistries
 from cdn.sources.oci.source import OciSource
 
 
 def open_source(context: SourceContext) -> OciSource:
-    """The client. Raises ConfigError when an option is wrong.
+    """The client. Raises ConfigError when an option is wrong."""
+    return OciSource(context, open_door(context))
+
+
+def open_door(context: SourceContext, longest: float = LONGEST_LIFETIME) -> RegistryDoor:
+    """What asks registries, showing tokens for ``longest`` seconds at most. Raises ConfigError for options.
 
     Options: ``auth.REGISTRY``, "user:password" for one registry; ``docker_config``, a config.json as ``docker
     login`` writes it, or its folder (else ``DOCKER_CONFIG``; credential helpers are not run); ``insecure``,
@@ -25,5 +32,4 @@ def open_source(context: SourceContext) -> OciSource:
     context.check_options(("auth.REGISTRY", "docker_config", "insecure", "secure", *auths))
     logins = Logins.from_options(context.options, context.environ)
     plain = PlainRegistries(context.options.get("insecure", ""), context.options.get("secure", ""))
-    access = RegistryAccess(context, logins, plain)
-    return OciSource(context, access, plain)
+    return RegistryDoor(context, RegistryAccess(context, logins, plain, longest), plain)

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -22,11 +23,12 @@ import trio
 from cdn.sources.context import SourceContext
 from cdn.sources.http import parse_retry_after
 from cdn.sources.oci.challenges import Challenge
-from cdn.sources.oci.logins import Login, Logins
+from cdn.sources.oci.flights import Flights
+from cdn.sources.oci.logins import ANONYMOUS, Login, Logins
 from cdn.sources.oci.names import PlainRegistries, Reference
 from shared.errors import Fault, InvalidRequest, SourceError
 from shared.http.client import ClientResponse, HttpConnectError, HttpError
-from shared.task.identity import normalize_url, redact_url
+from shared.task.identity import MAX_URL_LENGTH, normalize_url, redact_url
 
 MAX_KEPT = 256
 """Repositories (for each login) whose way in is kept; the one not used for longest is forgotten."""
@@ -49,7 +51,6 @@ class Pass:
 
 class _Slot:
     def __init__(self) -> None:
-        self.lock = trio.Lock()
         self.held: Pass | None = None
 
 
@@ -59,15 +60,30 @@ class _Answer(msgspec.Struct):
     expires_in: float | None = None
 
 
-class RegistryAccess:
-    """Passes for repositories."""
+_Key = tuple[str, str, Login | None]
 
-    def __init__(self, context: SourceContext, logins: Logins, plain: PlainRegistries) -> None:
+
+class RegistryAccess:
+    """Passes for repositories. Each belongs to one login: no one is given what another's credentials got.
+
+    Where a login is asked for, None stands for the host's own (nobody, where it has none), ``ANONYMOUS`` for
+    nobody. ``longest`` is for how many seconds a token is used at most, whatever its service says.
+    """
+
+    def __init__(
+        self,
+        context: SourceContext,
+        logins: Logins,
+        plain: PlainRegistries,
+        longest: float = LONGEST_LIFETIME,
+    ) -> None:
         self._context = context
         self._policy = context.web_policy()
         self._logins = logins
         self._plain = plain
-        self._slots: OrderedDict[tuple[str, str, Login | None], _Slot] = OrderedDict()
+        self._longest = longest
+        self._slots: OrderedDict[_Key, _Slot] = OrderedDict()
+        self._flights: Flights[Pass] = Flights()
 
     def held(self, reference: Reference, login: Login | None) -> Pass | None:
         """A pass that was good lately, for this repository and whoever asks."""
@@ -77,16 +93,29 @@ class RegistryAccess:
     async def obtain(
         self, reference: Reference, login: Login | None, challenges: Sequence[Challenge], refused: Pass | None
     ) -> Pass:
-        """A new pass, as one of the ``challenges`` asks for; with ``login`` of the request, or else our own.
+        """A new pass, as one of the ``challenges`` asks for; another than the one that was ``refused``.
 
         Several that ask at the same time share one. Raises SourceError.
         """
         slot = self._slot(reference, login)
-        async with slot.lock:
-            if slot.held is None or slot.held is refused or trio.current_time() >= slot.held.expires:
-                slot.held = None
-                slot.held = await self._new(reference, login, challenges)
+        if slot.held is not None and slot.held is not refused and trio.current_time() < slot.held.expires:
             return slot.held
+        key = (reference.registry, reference.repository, login)
+        return await self._flights.join(key, partial(self._renew, slot, reference, login, challenges))
+
+    async def _renew(
+        self, slot: _Slot, reference: Reference, login: Login | None, challenges: Sequence[Challenge]
+    ) -> Pass:
+        slot.held = None
+        slot.held = await self._new(reference, login, challenges)
+        return slot.held
+
+    async def own(self, reference: Reference) -> tuple[Login | None, str]:
+        """The host's own login for a repository, and the credential helper that might know another ("" for
+        none). Raises SourceError."""
+        with trio.move_on_after(_FILE_PATIENCE):
+            return await trio.to_thread.run_sync(self._logins.of, reference, abandon_on_cancel=True)
+        raise SourceError("docker's credentials cannot be read in time", fault="reader")
 
     def _slot(self, reference: Reference, login: Login | None) -> _Slot:
         key = (reference.registry, reference.repository, login)
@@ -97,24 +126,21 @@ class RegistryAccess:
         return slot
 
     async def _new(self, reference: Reference, login: Login | None, challenges: Sequence[Challenge]) -> Pass:
-        helper = ""
+        asked, helper = login, ""
         if login is None:
-            with trio.move_on_after(_FILE_PATIENCE) as scope:
-                login, helper = await trio.to_thread.run_sync(
-                    self._logins.of, reference, abandon_on_cancel=True
-                )
-            if scope.cancelled_caught:
-                raise SourceError("docker's credentials cannot be read in time", fault="reader")
+            login, helper = await self.own(reference)
+        elif login == ANONYMOUS:
+            login = None
         kept = trio.current_time() + LONGEST_LIFETIME
         if login is not None and login.header:
             return Pass(login.header, kept, login=True)
         ways = {challenge.scheme: challenge for challenge in reversed(challenges)}
         if "bearer" in ways:
-            return await self._token(reference, login, ways["bearer"], helper)
+            return await self._token(reference, asked, login, ways["bearer"], helper)
         if "basic" in ways and login is not None:
             return Pass(login.basic, kept, login=True)
         if "basic" in ways:
-            raise refusal(reference, 401, Pass(helper=helper))
+            raise refusal(reference, 401, asked, Pass(helper=helper))
         raise SourceError(
             f"{reference.registry} asks for credentials in a way that is not known "
             f"({', '.join(ways) or 'it does not tell which'})",
@@ -122,12 +148,21 @@ class RegistryAccess:
         )
 
     async def _token(
-        self, reference: Reference, login: Login | None, challenge: Challenge, helper: str
+        self,
+        reference: Reference,
+        asked: Login | None,
+        login: Login | None,
+        challenge: Challenge,
+        helper: str,
     ) -> Pass:
         realm = self._checked(reference, challenge.parameters.get("realm", ""))
         scopes = challenge.parameters.get("scope", "").split() or [f"repository:{reference.repository}:pull"]
         query = [("service", challenge.parameters.get("service", "")), *(("scope", each) for each in scopes)]
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode([item for item in query if item[1]])}"
+        if len(url) > MAX_URL_LENGTH:
+            raise SourceError(
+                f"{reference.registry} asks for a token in {len(url)} characters, which is too many"
+            )
         headers = {"accept": "application/json"} | ({"authorization": login.basic} if login else {})
         self._policy.check_url(url)
         try:
@@ -139,8 +174,9 @@ class RegistryAccess:
             words = f"the token service of {reference.registry} gives no answer: {error}"
             raise SourceError(words, fault=fault) from error
         if answer.status != 200:
-            self._refused(reference, answer, Pass(login=login is not None, helper=helper))
-        token, lifetime = _read(answer, realm)
+            self._refused(reference, asked, answer, Pass(login=login is not None, helper=helper))
+        token, told = _read(answer, realm)
+        lifetime = min(told, self._longest)
         # Given back a little early, so that it does not expire on its way.
         expires = trio.current_time() + lifetime - min(5.0, lifetime / 10)
         return Pass(f"Bearer {token}", expires, login is not None, helper)
@@ -160,10 +196,10 @@ class RegistryAccess:
         )
 
     @staticmethod
-    def _refused(reference: Reference, answer: ClientResponse, shown: Pass) -> NoReturn:
-        if answer.status in (400, 401, 403):
-            raise refusal(reference, 401, shown)
-        busy = answer.status == 429 or answer.status >= 500
+    def _refused(reference: Reference, asked: Login | None, answer: ClientResponse, shown: Pass) -> NoReturn:
+        if answer.status in (400, 401, 403) and "retry-after" not in answer.headers:
+            raise refusal(reference, 401, asked, shown)
+        busy = answer.status in (403, 429) or answer.status >= 500
         raise SourceError(
             f"the token service of {reference.registry} answered {answer.status}: "
             f"{'try again later' if busy else 'it gives no token this way'}",
@@ -175,14 +211,16 @@ class RegistryAccess:
         return f"<RegistryAccess to {len(self._slots)} repositories>"
 
 
-def refusal(reference: Reference, status: int, shown: Pass | None) -> SourceError:
-    """The error where a registry, or its token service, does not let us in. Another host may have the
-    credentials that this one has not."""
+def refusal(reference: Reference, status: int, asked: Login | None, shown: Pass | None) -> SourceError:
+    """The error where a registry, or its token service, does not let in whoever ``asked``. Another host may have
+    the credentials that this one has not."""
     login = shown is not None and shown.login
-    how = f"source.options.oci 'auth.{reference.registry}' = 'user:password', or --source-option username=…"
     words = (
         "may not be read with these credentials" if login else "may not be read by everybody, or is not there"
     )
+    if asked == ANONYMOUS:
+        return SourceError(f"{reference} {words}", origin_status=status)
+    how = f"source.options.oci 'auth.{reference.registry}' = 'user:password', or --source-option username=…"
     helper = "" if shown is None or not shown.helper else f"; docker-credential-{shown.helper} is not run"
     return SourceError(
         f"{reference} {words}: check its name and the credentials ({how}{helper})",

@@ -33,6 +33,21 @@ class Login:
         """User and password as a value of the Authorization field (RFC 7617)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
+    @property
+    def authorization(self) -> str:
+        """What stands for it as a value of the Authorization field; "" for nobody."""
+        return self.header or ("" if self == ANONYMOUS else self.basic)
+
+
+ANONYMOUS = Login()
+"""Nobody: no credentials are shown, not even the host's own."""
+
+
+def login_of(authorization: str) -> Login:
+    """Whom a value of the Authorization field stands for."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    return (_decoded(rest) if scheme.lower() == "basic" else None) or Login(header=authorization.strip())
+
 
 def request_login(request: SourceRequest) -> Login | None:
     """The credentials that a request brings: username and password, a registry's token, or its own
@@ -43,11 +58,7 @@ def request_login(request: SourceRequest) -> Login | None:
     if given:
         return Login(given.get("username", ""), given.get("password", ""))
     fields = {name.lower(): value for name, value in request.headers.items()}
-    if "authorization" in fields:
-        value = fields["authorization"]
-        scheme, _, rest = value.partition(" ")
-        return (_decoded(rest) if scheme.lower() == "basic" else None) or Login(header=value)
-    return None
+    return login_of(fields["authorization"]) if "authorization" in fields else None
 
 
 class _Auth(msgspec.Struct):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from shared.errors import InvalidRequest, SourceError
 from shared.task.digest import parse_content_digest
 from shared.task.identity import redact_url
+
+Kind = Literal["manifest", "blob"]
+"""What a digest may name: two registers that a registry keeps apart."""
 
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
@@ -18,6 +22,7 @@ _HUB_SERVER = "registry-1.docker.io"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_QUERIES = frozenset({"", "kind=manifest", "kind=blob"})
 _LONGEST = 255
 """Characters of a repository's name, as most registries have it."""
 
@@ -25,12 +30,14 @@ _LONGEST = 255
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A blob or manifest of a repository. ``registry`` is "host[:port]" as in the URL (Docker Hub by one of
-    its names); ``digest`` is "algorithm:hex", "" where the manifest of ``tag`` is meant."""
+    its names); ``digest`` is "algorithm:hex", "" where the manifest of ``tag`` is meant. ``kind`` tells what the
+    digest names, None where the URL does not say it."""
 
     registry: str
     repository: str
     tag: str
     digest: str
+    kind: Kind | None = None
 
     @property
     def server(self) -> str:
@@ -48,30 +55,43 @@ def canonical_registry(name: str) -> str:
     return DOCKER_HUB if name in _HUB_NAMES else name
 
 
+def is_repository(name: str) -> bool:
+    """Whether this is the name of a repository (OCI distribution specification, "Pulling manifests")."""
+    return len(name) <= _LONGEST and _REPOSITORY.fullmatch(name) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether this may be a tag, by the same section."""
+    return _TAG.fullmatch(text) is not None
+
+
 def parse_reference(url: str) -> Reference:
     """What a URL names. Raises SourceError (fault "request") in words when it names nothing."""
     parts = urlsplit(url)
     registry = canonical_registry(parts.netloc.rpartition("@")[2])
-    if not registry or parts.query or parts.fragment:
-        raise _invalid(url, "write oci://registry/repository@sha256:HEX")
+    if not registry or parts.query not in _QUERIES or parts.fragment:
+        raise _invalid(url, f"write {parts.scheme}://registry/repository@sha256:HEX")
     name, at, digest = parts.path.strip("/").partition("@")
     repository, colon, tag = name.partition(":")
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
-    if len(repository) > _LONGEST or not _REPOSITORY.fullmatch(repository):
+    if not is_repository(repository):
         raise _invalid(
             url, "its repository is not one: names are of lower-case letters, digits, '.', '_', '-'"
         )
     if not (at or colon):
         raise _invalid(url, "it names no digest and no tag: write @sha256:HEX or :TAG after the repository")
-    if colon and not _TAG.fullmatch(tag):
+    if colon and not is_tag(tag):
         raise _invalid(url, f"{tag!r} is not a tag")
     if at:
         try:
             digest = ":".join(parse_content_digest(digest))
         except InvalidRequest as error:
             raise _invalid(url, str(error)) from None
-    return Reference(registry, repository, tag, digest)
+    kind = parts.query.removeprefix("kind=")
+    if kind and not digest:
+        raise _invalid(url, "a tag names a manifest: leave ?kind= out")
+    return Reference(registry, repository, tag, digest, cast(Kind, kind) if kind else None)
 
 
 class PlainRegistries:

@@ -3,89 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
-from cdn.sources.context import CREDENTIAL_PREFIX, SourceContext
-from cdn.sources.http import Hop, Trail, authority_of, differs
+from cdn.sources.context import SourceContext
+from cdn.sources.http import Trail, differs
 from cdn.sources.interface import ExpireInfo, RangeNotSatisfiable, SourceRequest, SourceResponse
-from cdn.sources.oci.access import Pass, RegistryAccess, refusal
-from cdn.sources.oci.challenges import parse_challenges
-from cdn.sources.oci.logins import request_login
-from cdn.sources.oci.names import PlainRegistries, Reference, parse_reference
+from cdn.sources.oci.descriptor import MANIFESTS, told_digest
+from cdn.sources.oci.door import RegistryDoor, refused_answer
+from cdn.sources.oci.logins import ANONYMOUS, Login, request_login
+from cdn.sources.oci.names import Kind, Reference, parse_reference
 from cdn.sources.probing import ProbingClient
-from shared.errors import InvalidRequest, SourceError
-from shared.http.client import HttpError
+from shared.errors import SourceError
 from shared.http.fields import Headers
-from shared.task.digest import parse_content_digest
 from shared.task.identity import redact_url
 
-_DIGEST = "docker-content-digest"
+_GONE = frozenset({401, 403, 404})
 
-_T = TypeVar("_T")
-_Ask = Callable[[dict[str, str], Trail], Awaitable[_T]]
 
-MANIFESTS = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "*/*",
-)
-"""Media types to accept for a manifest: without them a registry may rewrite it into an older one."""
+def is_gone(error: SourceError) -> bool:
+    """Whether a registry says for sure that something is not there, or may not be read. One that is asked too
+    often may say 403 too, and then tells how long to wait."""
+    return error.origin_status in _GONE and error.retry_after is None and error.fault == "origin"
 
 
 class OciSource(ProbingClient):
     """Reads ``oci://`` URLs. What a digest names has it as ETag and as digest; the manifest of a tag has the
     digest that the registry tells."""
 
-    def __init__(self, context: SourceContext, access: RegistryAccess, plain: PlainRegistries) -> None:
-        self._client = context.http
-        self._patience = context.config.header_timeout
-        self._policy = context.web_policy()
+    def __init__(self, context: SourceContext, door: RegistryDoor) -> None:
         self._http = context.web_source()
-        self._access = access
-        self._plain = plain
+        self._door = door
 
     async def download(self, request: SourceRequest) -> SourceResponse:
-        """A blob, or a manifest where there is no such blob; the manifest of a tag.
+        """A blob, or a manifest where there is no such blob; the manifest of a tag. Only the one or the other
+        where the URL tells the kind.
 
         If-Range is not sent: storages behind registries have ETags of their own, and a digest has one version.
         """
         reference = parse_reference(request.url)
         answer = await self._find(reference, request)
-        digest = reference.digest or _told_digest(answer.headers.get(_DIGEST, ""))
+        digest = reference.digest or told_digest(Headers(answer.headers.items()))
         if digest:
             answer.etag, answer.digest = f'"{digest}"', digest
         return answer
 
     async def _find(self, reference: Reference, request: SourceRequest) -> SourceResponse:
-        manifest = self._url(reference, "manifests")
-        if reference.digest and request.resolved_url != manifest:
+        kinds: tuple[Kind, ...] = ("blob", "manifest") if reference.digest else ("manifest",)
+        if reference.kind is not None:
+            kinds = (reference.kind,)
+        elif request.resolved_url == self._door.place(reference, "manifest"):
+            kinds = ("manifest",)
+        for kind in kinds:
             try:
-                return await self._read(reference, request, self._url(reference, "blobs"))
+                return await self._read(reference, request, kind)
             except SourceError as error:
                 if error.origin_status != 404:
                     raise
+                missing = error
             request = dataclasses.replace(request, resolved_url="")
-        try:
-            return await self._read(reference, request, manifest)
-        except SourceError as error:
-            if error.origin_status != 404:
-                raise
-            raise SourceError(
-                f"there is no {reference}: check the repository and the {'digest' if reference.digest else 'tag'}",
-                origin_status=404,
-            ) from error
+        raise SourceError(
+            f"there is no {reference}: check the repository and the {'digest' if reference.digest else 'tag'}",
+            origin_status=404,
+        ) from missing
 
-    async def _read(self, reference: Reference, request: SourceRequest, place: str) -> SourceResponse:
+    async def _read(self, reference: Reference, request: SourceRequest, kind: Kind) -> SourceResponse:
+        place = self._door.place(reference, kind)
+
         async def ask(headers: dict[str, str], trail: Trail) -> SourceResponse:
             inner = SourceRequest(place, headers, request.range, resolved_url=request.resolved_url)
             return await self._http.download(inner, trail)
 
-        accept = "" if "/blobs/" in place else ", ".join(MANIFESTS)
+        headers = dict(request.headers)
+        if kind == "manifest":
+            headers.setdefault("accept", ", ".join(MANIFESTS))
         try:
-            return await self._let_in(reference, request, accept, ask)
+            return (await self._door.let_in(reference, _login(reference, request), headers, ask))[0]
         except RangeNotSatisfiable as error:
             raise RangeNotSatisfiable(
                 f"{redact_url(request.url)} has no bytes in the range that was asked for",
@@ -94,77 +85,39 @@ class OciSource(ProbingClient):
                 last_modified=error.last_modified,
             ) from None
 
-    async def _let_in(self, reference: Reference, request: SourceRequest, accept: str, ask: _Ask[_T]) -> _T:
-        """Ask with what lets us in; a 401 of the registry tells what that is."""
-        login = request_login(request)
-        headers = {
-            name.lower(): value
-            for name, value in request.headers.items()
-            if not name.lower().startswith(CREDENTIAL_PREFIX)
-        }
-        headers.pop("authorization", None)
-        if accept:
-            headers.setdefault("accept", accept)
-        fixed = Pass(login.header, login=True) if login is not None and login.header else None
-        shown = fixed or self._access.held(reference, login)
-        trail: Trail = []
-        try:
-            return await ask(_with(headers, shown), trail)
-        except SourceError as error:
-            if fixed is not None or error.origin_status != 401 or not self._at_registry(trail, reference):
-                raise self._in_words(error, trail, reference, shown) from error
-        challenges = parse_challenges(trail[-1].headers.get_all("www-authenticate"))
-        shown = await self._access.obtain(reference, login, challenges, shown)
-        trail = []
-        try:
-            return await ask(_with(headers, shown), trail)
-        except SourceError as error:
-            raise self._in_words(error, trail, reference, shown) from error
-
-    def _at_registry(self, trail: Trail, reference: Reference) -> bool:
-        return bool(trail) and authority_of(trail[-1].url) == authority_of(self._base(reference))
-
-    def _in_words(
-        self, error: SourceError, trail: Trail, reference: Reference, shown: Pass | None
-    ) -> SourceError:
-        if error.origin_status in (401, 403) and self._at_registry(trail, reference):
-            return refusal(reference, error.origin_status, shown)
-        return error
-
-    def _base(self, reference: Reference) -> str:
-        scheme = "http" if reference.server in self._plain else "https"
-        return f"{scheme}://{reference.server}/v2/{reference.repository}"
-
-    def _url(self, reference: Reference, kind: str) -> str:
-        return f"{self._base(reference)}/{kind}/{reference.digest or reference.tag}"
-
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
-        """Never for a digest; for a tag, by the digest that a HEAD tells (which registries do not count)."""
+        """Never for a digest; for a tag, by the digest that a HEAD tells (which registries do not count).
+
+        A tag that is not there, or that may not be read any more, has expired. Raises SourceError where that
+        cannot be found out, which it cannot without credentials that another host may have.
+        """
         if self.is_immutable(request):
             return False
         try:
-            reference = parse_reference(request.url)
-            headers = await self._head(reference, request)
-            digest = _told_digest(headers.get(_DIGEST, ""))
-            etag = f'"{digest}"' if digest else headers.get("etag", "")
-            return differs(info, ExpireInfo(headers.get("last-modified", ""), etag))
-        except (SourceError, HttpError):
-            return False
+            return differs(info, await self._now(parse_reference(request.url), request))
+        except SourceError as error:
+            if is_gone(error):
+                return True
+            raise
 
-    async def _head(self, reference: Reference, request: SourceRequest) -> Headers:
-        place = self._url(reference, "manifests")
+    async def _now(self, reference: Reference, request: SourceRequest) -> ExpireInfo:
+        place = self._door.place(reference, "manifest")
 
-        async def ask(headers: dict[str, str], trail: Trail) -> Headers:
-            self._policy.check_url(place)
-            answer = await self._client.request("HEAD", place, headers=headers, timeout=self._patience)
-            trail.append(Hop(place, answer.status, answer.headers))
+        async def ask(headers: dict[str, str], trail: Trail) -> Headers | None:
+            answer = await self._door.exchange("HEAD", place, headers, trail)
+            if answer.status in (405, 501):
+                return None
             if answer.status != 200:
-                raise SourceError(
-                    f"{reference.registry} answered {answer.status}", origin_status=answer.status
-                )
+                raise refused_answer(reference, trail[-1].url, answer)
             return answer.headers
 
-        return await self._let_in(reference, request, ", ".join(MANIFESTS), ask)
+        headers = {"accept": ", ".join(MANIFESTS)} | dict(request.headers)
+        told, _ = await self._door.let_in(reference, _login(reference, request), headers, ask)
+        if told is None:
+            async with await self.download(SourceRequest(request.url, request.headers)) as answer:
+                return ExpireInfo(answer.last_modified, answer.etag)
+        digest = told_digest(told)
+        return ExpireInfo(told.get("last-modified", ""), f'"{digest}"' if digest else told.get("etag", ""))
 
     def is_immutable(self, request: SourceRequest) -> bool:
         """True for a digest."""
@@ -174,16 +127,11 @@ class OciSource(ProbingClient):
             return False
 
     def __repr__(self) -> str:
-        return f"<OciSource with {self._access!r}>"
+        return f"<OciSource through {self._door!r}>"
 
 
-def _told_digest(text: str) -> str:
-    """A digest that a registry tells, "" when it is not one that can be checked."""
-    try:
-        return ":".join(parse_content_digest(text)) if text else ""
-    except InvalidRequest:
-        return ""
-
-
-def _with(headers: dict[str, str], shown: Pass | None) -> dict[str, str]:
-    return {**headers, "authorization": shown.authorization} if shown is not None else headers
+def _login(reference: Reference, request: SourceRequest) -> Login | None:
+    """Whose credentials are shown. A URL that tells the kind is one of an image's, whose content everybody may
+    have unless the request itself brings credentials: the host's own would let in whoever asks the host."""
+    login = request_login(request)
+    return ANONYMOUS if login is None and reference.kind is not None else login

@@ -91,11 +91,10 @@ class PluginClient(AsyncResourceClient):
         return check_truth(self._words, await self._ask("is_support_range", request), "is_support_range")
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
-        """Checked; False for everything that goes wrong."""
+        """Checked; never where the plugin does not implement it."""
         try:
             return check_truth(self._words, await self._ask("is_expired", request, info), "is_expired")
-        except SourceError as error:
-            log.info("source plugin cannot tell whether content is expired", reason=str(error))
+        except Unimplemented:
             return False
 
     async def get_last_modified(self, request: SourceRequest) -> int:

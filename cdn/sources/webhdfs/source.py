@@ -43,10 +43,7 @@ class WebHdfsSource(AsyncResourceClient):
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
         """By ETag, made of time of change, length and file id; by time where no ETag is given."""
-        try:
-            found = await self._file(self._asked(request))
-        except SourceError:
-            return False
+        found = await self._file(self._asked(request))
         if info.etag:
             return found.etag != info.etag
         return found.last_modified != info.last_modified

@@ -167,10 +167,12 @@ class Driver:
             if check.task == spec.task_id
         ]
 
-    def answer(self, host: str, expired: bool | None, *, grant: str | None = None) -> None:
+    def answer(
+        self, host: str, expired: bool | None, *, grant: str | None = None, failed: bool = False
+    ) -> None:
         """The outcome of the host's last check."""
         given = self.check(host)
-        self.say(host, SourceChecked(given.task, grant or given.grant, expired))
+        self.say(host, SourceChecked(given.task, grant or given.grant, expired, failed))
 
     # --- reading
 

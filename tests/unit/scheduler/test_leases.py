@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from scheduler.config import SchedulerConfig
 from scheduler.deadlines import Deadlines
 from scheduler.errors import TooManyHosts
-from shared.protocol import ParentsAssigned
+from scheduler.state import ClusterState
+from scheduler.views import host_views
+from shared.protocol import HostLease, LeaseGranted, ParentsAssigned
 from tests.unit.scheduler.driver import SPEC, Driver, meta
 
 
@@ -13,6 +18,33 @@ def test_the_first_lease_is_unknown_and_renewals_are_known() -> None:
     granted = d.renew("a")
     assert (granted.known, granted.ttl, granted.scheduler) == (False, 10.0, "test")
     assert d.renew("a").known
+
+
+def test_the_first_secret_that_a_host_tells_becomes_that_of_all() -> None:
+    first, other = bytes(range(32)), bytes(32)
+    d = Driver()
+    assert d.renew("old").secret == b"", "a host that knows of none, and none to make"
+    assert d.renew("a", secret=first).secret == first
+    assert d.renew("b", secret=other).secret == first
+    assert d.renew("old").secret == first
+    d.leave("a")
+    assert d.renew("b", secret=other).secret == first
+    assert "secret" not in str(host_views(d.state.cluster))
+
+
+def test_secrets_are_not_shown() -> None:
+    secret = b"hush" * 8
+    assert "hush" not in repr(HostLease("a", "1", "peer", "a:1", secret=secret))
+    assert "hush" not in repr(LeaseGranted("s", 10.0, known=True, secret=secret))
+
+
+def test_the_scheduler_has_a_secret_where_no_host_has() -> None:
+    made, told = b"m" * 32, b"t" * 32
+    state = ClusterState(SchedulerConfig(), now=0, rng=random.Random(1), secret=made)
+    granted, _ = state.renew(HostLease("old", "1", "peer", "old:1"), 0)
+    assert granted.secret == made
+    granted, _ = state.renew(HostLease("a", "1", "peer", "a:1", secret=told), 0)
+    assert granted.secret == made
 
 
 def test_a_lease_runs_out() -> None:

@@ -224,7 +224,7 @@ def test_without_a_seeder_one_who_asked_checks() -> None:
     d.hold("b", range(4), about=ABOUT, complete=True)
     d.ask("a", may_read=False)
     assert d.checks() == []
-    assert d.all("a", TaskFresh) == [TaskFresh(TASK, 60.0)], "nobody can: it stays served"
+    assert d.all("a", TaskFresh) == [TaskFresh(TASK, 60.0, stale=True)], "nobody can: it stays served"
     d.wait(61)
     d.ask("b")
     assert [host for host, _ in d.checks()] == ["b"]
@@ -247,7 +247,7 @@ def test_private_content_is_checked_only_by_who_asked_for_it() -> None:
     d.ask("a", spec=PRIVATE)
     assert [host for host, _ in d.checks(PRIVATE)] == ["a"]
     d.answer("a", expired=None)
-    assert d.all("a", TaskFresh) == [TaskFresh(PRIVATE.task_id, 60.0)]
+    assert d.all("a", TaskFresh) == [TaskFresh(PRIVATE.task_id, 60.0, stale=True)]
 
 
 @pytest.mark.parametrize("way", ["silent", "left", "lost", "cannot"])
@@ -279,12 +279,98 @@ def test_a_checker_that_does_not_answer_is_replaced_once(way: str) -> None:
         d.answer(first, expired=True, grant=late)
         assert d.all("a", TaskMoved) == [], "its word comes too late"
     fail(second)
-    assert d.all("a", TaskFresh)[-1] == TaskFresh(TASK, 60.0)
+    assert d.all("a", TaskFresh)[-1] == TaskFresh(TASK, 60.0, stale=True)
     assert len(d.all("a", TaskFresh)) == 2
     assert len(d.checks()) == 2
     d.wait(61)
     d.ask("a")
     assert len(d.checks()) == 3, "and is tried again when the time has come"
+
+
+# --- stale ---------------------------------------------------------------------------------------------
+
+
+def test_a_source_in_trouble_leaves_content_served_as_stale() -> None:
+    d = read_once("a", "b")
+    d.join("c", "d")
+    d.wait(61)
+    d.forget_told()
+    d.ask("a")
+    d.want("c")
+    d.answer("seeder", expired=False, failed=True)
+    assert d.all("a", TaskFresh) == d.all("c", TaskFresh) == [TaskFresh(TASK, 60.0, stale=True)]
+    assert d.parents("c")
+    assert len(d.checks()) == 1, "one failure is enough: the source is protected"
+    assert d.state.cluster.tally.checks == {"failed": 1}
+    d.wait(20)
+    d.ask("b")
+    d.want("d")
+    assert d.all("b", TaskFresh) == d.all("d", TaskFresh) == [TaskFresh(TASK, 40.0, stale=True)]
+    assert len(d.checks()) == 1
+
+
+def test_a_good_check_ends_that() -> None:
+    d = read_once("a")
+    d.wait(61)
+    d.ask("a")
+    d.answer("seeder", expired=False, failed=True)
+    d.wait(61)
+    d.ask("a")
+    assert d.all("a", TaskFresh)[-1].stale, "nothing is said before the answer"
+    d.answer("seeder", expired=False)
+    assert d.all("a", TaskFresh)[-1] == TaskFresh(TASK, 60.0)
+    d.join("b")
+    d.want("b")
+    assert d.all("b", TaskFresh) == [TaskFresh(TASK, 60.0)]
+
+
+def test_a_read_ends_that_too() -> None:
+    d = read_once("a")
+    d.wait(61)
+    d.ask("a")
+    d.answer("seeder", expired=False, failed=True)
+    d.leave("a")
+    d.join("b")
+    d.want("b")
+    d.leave("seeder")
+    assert d.all("b", TaskFresh)[-1].stale
+    d.opened("b", ABOUT)
+    d.join("c")
+    d.want("c")
+    assert d.all("c", TaskFresh) == [TaskFresh(TASK, 60.0)]
+
+
+def test_content_that_is_always_checked_is_stale_while_it_cannot_be() -> None:
+    always = meta(revalidate=0)
+    d = Driver()
+    d.join("a", "b", "seeder")
+    d.want("a")
+    d.read_all("seeder", always)
+    d.want("b")
+    d.answer("seeder", expired=False, failed=True)
+    assert d.all("b", TaskFresh) == [TaskFresh(TASK, 0.0, stale=True)]
+    assert d.parents("b")
+    d.ask("seeder", about=always)
+    d.answer("seeder", expired=False)
+    assert d.all("seeder", TaskFresh) == [TaskFresh(TASK, 0.0)]
+
+
+def test_after_a_restart_hosts_tell_what_is_stale() -> None:
+    d = Driver()
+    d.join("seeder", "a", resuming=True)
+    d.hold("seeder", range(4), about=ABOUT, complete=True, fresh=20.0, stale=True)
+    d.want("a")
+    assert d.all("a", TaskFresh) == [TaskFresh(TASK, 20.0, stale=True)]
+    d.join("b")
+    d.hold("b", range(4), about=ABOUT, complete=True, fresh=50.0)
+    d.ask("a")
+    assert d.all("a", TaskFresh)[-1] == TaskFresh(TASK, 50.0), "somebody could ask"
+    d.hold("a", range(4), about=ABOUT, complete=True, fresh=55.0, stale=True)
+    d.ask("a")
+    assert d.all("a", TaskFresh)[-1] == TaskFresh(TASK, 50.0)
+
+
+# --- who checks, and how long --------------------------------------------------------------------------
 
 
 def test_a_checker_whose_stream_was_broken_is_told_again() -> None:
@@ -445,5 +531,5 @@ def test_no_room_for_a_task_that_is_asked_about() -> None:
     d.want("a")
     other = TaskSpec(url="https://origin.test/other")
     d.ask("b", spec=other)
-    assert d.all("b", TaskFresh) == [TaskFresh(other.task_id, 0.0)]
+    assert d.all("b", TaskFresh) == [TaskFresh(other.task_id, 0.0, stale=True)]
     assert d.all("seeder", CheckGranted) == []

@@ -303,7 +303,7 @@ async def test_listings_show_no_secrets(running: Fixture) -> None:
     assert detail["readers"] == ["a"]
     assert detail["peers"][0]["state"] == "waiting"
     shown = str(listing) + str(detail) + str(await running.json("/v1/hosts"))
-    for secret in ("hush", "deadbeef", "hidden"):
+    for secret in ("hush", "deadbeef", "hidden", spec.task_id):
         assert secret not in shown
     assert (await running.json("/v1/tasks?limit=0"))["tasks"] == []
     with pytest.raises(InvalidRequest):

@@ -4,7 +4,7 @@ redirection to a storage."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,8 @@ from tests.unit.cdn.sources.storage_server import Seen, Storage, listening
 BASIC = "Basic YWxpY2U6c2VjcmV0"
 """alice:secret"""
 
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
@@ -22,7 +24,8 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
 @dataclass
 class FakeRegistry:
     """``challenge``: "" (everybody is let in), "bearer", "basic", or a whole WWW-Authenticate value.
-    ``token_answer`` takes the place of what the token service answers."""
+    ``token_answer`` takes the place of what the token service answers. ``readers`` are the Authorization values
+    whose tokens are good ("" is nobody); None: all. ``hook`` may answer in the registry's place."""
 
     challenge: str = "bearer"
     storage: Storage = field(default_factory=Storage)
@@ -31,6 +34,9 @@ class FakeRegistry:
     token: int = 1
     expires_in: int | None = None
     token_answer: Response | None = None
+    readers: frozenset[str] | None = None
+    media_type: str = MANIFEST
+    hook: Callable[[Request], Response | None] | None = None
     seen: list[Seen] = field(default_factory=list)
     tokens: list[Seen] = field(default_factory=list)
     address: str = ""
@@ -56,16 +62,18 @@ class FakeRegistry:
 
     async def __call__(self, request: Request) -> Response:
         is_token = request.raw_path == "/token"
-        response = self._give_token() if is_token else self._answer(request)
+        given = self.hook(request) if self.hook is not None else None
+        response = given or (self._give_token(request) if is_token else self._answer(request))
         seen = Seen(request.method, request.target, request.headers, response.status)
         (self.tokens if is_token else self.seen).append(seen)
         return response
 
-    def _give_token(self) -> Response:
+    def _give_token(self, request: Request) -> Response:
         if self.token_answer is not None:
             answer = self.token_answer
             return Response(answer.status, answer.body, answer.headers)
-        answer = {"access_token": f"secret-token-{self.token}"}
+        good = self.readers is None or request.headers.get("authorization", "") in self.readers
+        answer = {"access_token": f"secret-token-{self.token}" if good else "useless-token"}
         return Response.json(answer if self.expires_in is None else answer | {"expires_in": self.expires_in})
 
     def _answer(self, request: Request) -> Response:
@@ -83,7 +91,7 @@ class FakeRegistry:
         if content is None:
             return Response.json({"errors": [{"code": "BLOB_UNKNOWN"}]}, 404)
         headers = [("docker-content-digest", digest_of(content)), ("content-length", str(len(content)))]
-        return Response(200, b"" if request.method == "HEAD" else content, headers)
+        return Response(200, b"" if request.method == "HEAD" else content, headers, self.media_type)
 
 
 @asynccontextmanager

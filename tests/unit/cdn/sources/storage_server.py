@@ -33,13 +33,15 @@ class Seen:
 @dataclass
 class Storage:
     """``cuts``: the body of the n-th answer (from 0) ends after so many bytes. ``hook`` is called before each
-    answer with its number. ``refusal`` is the status for a signature that is not (or no longer) good."""
+    answer with its number. ``refusal`` is the status for a signature that is not (or no longer) good; one for GET
+    is good for HEAD too where ``heads``."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
     cuts: dict[int, int] = field(default_factory=dict)
     hook: Callable[[int], None] | None = None
     refusal: int = 403
+    heads: bool = True
     signature: int = 1
     address: str = ""
     seen: list[Seen] = field(default_factory=list)
@@ -71,7 +73,8 @@ class Storage:
         name = request.raw_path.strip("/")
         if "authorization" in request.headers:
             return Response.text("one way to sign is enough", 400)
-        if request.query.get("Signature") != f"secret-{self.signature}" or name not in self.objects:
+        signed = request.query.get("Signature") == f"secret-{self.signature}"
+        if not signed or name not in self.objects or (request.method == "HEAD" and not self.heads):
             return Response.text("the signature has expired", self.refusal)
         answer = content_response(request, self.objects[name], self.etags[name])
         if number in self.cuts and isinstance(answer.body, memoryview):

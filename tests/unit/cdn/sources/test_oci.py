@@ -208,7 +208,118 @@ async def test_tags_are_checked_by_a_head_that_is_let_in() -> None:
         fake.put_manifest(b'{"a": 1}', "v1")
         assert await source.is_expired(request, ExpireInfo(etag=f'"{digest}"'))
         fake.challenge = "basic"
-        assert not await source.is_expired(request, ExpireInfo(etag=f'"{digest}"')), "trouble is not expiry"
+        with pytest.raises(SourceError, match="may not be read by everybody") as caught:
+            await source.is_expired(request, ExpireInfo(etag=f'"{digest}"'))
+        assert caught.value.fault == "reader", "another host may have the credentials"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expired"),
+    [
+        (Response(404), True),
+        (Response(403, headers=[("www-authenticate", "Basic")]), True),
+        (Response(403, headers=[("retry-after", "9")]), None),
+        (Response(429, headers=[("retry-after", "9")]), None),
+        (Response(500), None),
+        (Response(200), True),
+        (Response(200, headers=[("docker-content-digest", "nonsense"), ("etag", '"x"')]), True),
+        (Response(200, headers=[("docker-content-digest", digest_of(b"{}"))]), False),
+    ],
+)
+async def test_what_a_head_of_a_tag_means(answer: Response, expired: bool | None) -> None:
+    async with registry("basic") as fake, client({f"auth.{fake.address}": "alice:secret"}) as source:
+        digest = fake.put_manifest(b"{}", "v1")
+        request, info = SourceRequest(fake.url("v1")), ExpireInfo(etag=f'"{digest}"')
+        assert not await source.is_expired(request, info)
+        fake.hook = lambda request: Response(answer.status, b"", answer.headers)
+        if expired is None:
+            with pytest.raises(SourceError) as caught:
+                await source.is_expired(request, info)
+            assert caught.value.origin_status == answer.status
+            assert (caught.value.retry_after == 9) == (answer.status != 500)
+        else:
+            assert await source.is_expired(request, info) is expired
+
+
+async def test_a_registry_without_head() -> None:
+    async with registry("") as fake, client() as source:
+        digest = fake.put_manifest(b"{}", "v1")
+        fake.hook = lambda request: Response(405) if request.method == "HEAD" else None
+        request = SourceRequest(fake.url("v1"))
+        assert not await source.is_expired(request, ExpireInfo(etag=f'"{digest}"'))
+        fake.put_manifest(b'{"a": 1}', "v1")
+        assert await source.is_expired(request, ExpireInfo(etag=f'"{digest}"'))
+
+
+# --- only one kind ------------------------------------------------------------------------------------
+
+
+async def test_only_the_kind_that_the_url_tells_is_asked_for() -> None:
+    async with registry("") as fake, reading() as reader:
+        manifest, blob = fake.put_manifest(b'{"schemaVersion": 2}', "v1"), fake.put_blob(CONTENT)
+        for digest, kind, content in (
+            (manifest, "manifest", b'{"schemaVersion": 2}'),
+            (blob, "blob", CONTENT),
+        ):
+            fake.seen.clear()
+            sink = MemorySink()
+            await reader.read(job(f"{fake.url(digest)}?kind={kind}"), sink)
+            assert sink.content == content
+            assert (sink.meta.digest, sink.meta.revalidate) == (digest, None)
+            assert [seen.target for seen in fake.seen] == [f"/v2/lib/app/{kind}s/{digest}"]
+        for digest, kind in ((manifest, "blob"), (blob, "manifest")):
+            fake.seen.clear()
+            with pytest.raises(SourceError, match="there is no") as caught:
+                await reader.read(job(f"{fake.url(digest)}?kind={kind}"), MemorySink())
+            assert caught.value.origin_status == 404
+            assert [seen.target for seen in fake.seen] == [f"/v2/lib/app/{kind}s/{digest}"]
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.example.Odd+json; charset=utf-8",
+        "application/octet-stream",
+    ],
+)
+async def test_the_media_type_of_a_manifest_is_what_the_registry_tells(media_type: str) -> None:
+    async with registry("") as fake, reading() as reader:
+        fake.media_type = media_type
+        digest = fake.put_manifest(b'{"schemaVersion": 2}', "v1")
+        for url in (f"{fake.url(digest)}?kind=manifest", fake.url("v1")):
+            sink = MemorySink()
+            await reader.read(job(url), sink)
+            assert sink.meta.content_type == media_type
+
+
+async def test_our_own_credentials_are_not_for_the_content_of_images() -> None:
+    async with registry("basic") as fake:
+        options = {f"auth.{fake.address}": "alice:secret"}
+        async with client(options) as source:
+            url = fake.url(fake.put_blob(CONTENT))
+            assert await read(await source.download(SourceRequest(url))) == CONTENT
+            fake.seen.clear()
+            with pytest.raises(SourceError, match="may not be read by everybody") as caught:
+                await source.download(SourceRequest(f"{url}?kind=blob"))
+            assert (caught.value.origin_status, caught.value.fault) == (401, "origin")
+            assert not any("authorization" in seen.headers for seen in fake.seen)
+            given = SourceRequest(f"{url}?kind=blob", {"authorization": BASIC})
+            assert await read(await source.download(given)) == CONTENT
+
+
+async def test_a_redirection_sees_what_is_accepted_and_no_credentials() -> None:
+    async with registry("") as fake, registry("") as other, client() as source:
+        other.put_manifest(b"{}", "v1")
+        place = f"http://{other.address}/v2/lib/app/manifests/v1"
+        fake.hook = lambda request: Response(307, headers=[("location", place)])
+        request = SourceRequest(fake.url("v1"), {"authorization": BASIC, "cookie": "secret"})
+        assert await read(await source.download(request)) == b"{}"
+        (seen,) = other.seen
+        assert "oci.image.index" in seen.headers.get("accept", "")
+        assert seen.headers.get("via") == "1.1 dragonet"
+        assert "authorization" not in seen.headers
+        assert "cookie" not in seen.headers
 
 
 @pytest.mark.parametrize(
@@ -256,6 +367,9 @@ async def test_what_is_asked_for_wrongly() -> None:
             "oci://host/app@md5:00",
             "oci:///a:b",
             "oci://h/a:b?c",
+            "oci://h/a:b?kind=manifest",
+            f"oci://h/a@{digest_of(b'')}?kind=tag",
+            f"oci://h/a@{digest_of(b'')}?kind=blob&kind=manifest",
         ):
             with pytest.raises(SourceError, match="cannot be read") as caught:
                 await source.download(SourceRequest(url))

@@ -16,8 +16,9 @@ from cdn.sources.context import SourceContext
 from cdn.sources.interface import SourceRequest
 from cdn.sources.oci.access import RegistryAccess
 from cdn.sources.oci.challenges import Challenge, parse_challenges
-from cdn.sources.oci.logins import Login, Logins, request_login
+from cdn.sources.oci.logins import ANONYMOUS, Login, Logins, login_of, request_login
 from cdn.sources.oci.names import PlainRegistries, Reference, parse_reference
+from cdn.sources.oci.tokens import token_end
 from shared.errors import SourceError
 from shared.http.client import HttpClient
 
@@ -42,6 +43,14 @@ def test_references(url: str, expected: tuple[str, str, str, str], server: str) 
     assert reference.server == server
 
 
+def test_references_that_tell_the_kind() -> None:
+    for scheme in ("oci", "oci-descriptor"):
+        for kind in ("manifest", "blob"):
+            found = parse_reference(f"{scheme}://host/app@{SHA256}?kind={kind}")
+            assert (found.kind, found.digest) == (kind, SHA256)
+    assert parse_reference(f"oci://host/app:v1@{SHA256}").kind is None
+
+
 @pytest.mark.parametrize(
     "rest",
     [
@@ -58,6 +67,10 @@ def test_references(url: str, expected: tuple[str, str, str, str], server: str) 
         "host/app@sha256:00",
         "host/app@md5:" + "0" * 32,
         f"host/app@{SHA256}?x=y",
+        f"host/app@{SHA256}?kind=",
+        f"host/app@{SHA256}?kind=blobs",
+        f"host/app@{SHA256}?kind=blob&x=y",
+        "host/app:v1?kind=manifest",
         f"host/{'a' * 256}:v1",
         "/app:v1",
     ],
@@ -123,6 +136,42 @@ def test_credentials_of_a_request() -> None:
     assert "b" not in repr(Login("a", "b", "b"))
     with pytest.raises(SourceError, match="cannot carry"):
         login({"x-dragonet-source-endpoint": "http://evil"})
+
+
+def test_logins_as_values_of_a_header() -> None:
+    basic = "Basic " + base64.b64encode(b"a:b:c").decode()
+    assert login_of(basic) == Login("a", "b:c")
+    assert login_of(basic).authorization == basic
+    for value in ("Bearer t", "bearer t", "Basic ?", "Negotiate abc="):
+        assert login_of(f" {value} ").authorization == value
+    assert login_of("") == ANONYMOUS
+    assert ANONYMOUS.authorization == ""
+
+
+def token_of(claims: object) -> str:
+    return "e30." + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".c2ln"
+
+
+@pytest.mark.parametrize(
+    ("token", "end"),
+    [
+        (token_of({"exp": 1_700_000_000, "sub": "ä?>"}), 1_700_000_000),
+        (token_of({"exp": 17.5}), 17.5),
+        (token_of({"iat": 5}), None),
+        (token_of({"exp": "soon"}), None),
+        (token_of({"exp": None}), None),
+        (token_of([]), None),
+        ("e30.eyJleHAiOjFlOTk5fQ.c2ln", None),
+        ("opaque", None),
+        ("a.b", None),
+        ("a.!.c", None),
+        ("a.ä.c", None),
+        ("..", None),
+        ("", None),
+    ],
+)
+def test_when_a_token_says_that_it_ends(token: str, end: float | None) -> None:
+    assert token_end(token) == end
 
 
 def test_credentials_of_docker(tmp_path: Path) -> None:
@@ -218,6 +267,27 @@ async def test_a_token_service_at_a_denied_address_is_not_asked() -> None:
         challenge = Challenge("bearer", {"realm": "http://169.254.169.254/latest"})
         with pytest.raises(SourceError, match="is denied"):
             await passes.obtain(parse_reference("oci://lan.example/app:v1"), None, [challenge], None)
+
+
+async def test_a_challenge_without_end_is_not_answered() -> None:
+    async with access(PlainRegistries("lan.example")) as passes:
+        many = {"realm": "https://lan.example/token", "scope": "repository:a:pull " * 2000}
+        with pytest.raises(SourceError, match="which is too many"):
+            await passes.obtain(
+                parse_reference("oci://lan.example/a:v1"), None, [Challenge("bearer", many)], None
+            )
+
+
+async def test_nobody_is_not_given_our_own_credentials() -> None:
+    reference = parse_reference("oci://host/app:v1")
+    async with access(PlainRegistries(), Logins({"host": Login("u", "secret")})) as passes:
+        own = await passes.obtain(reference, None, [Challenge("basic")], None)
+        assert own.authorization == Login("u", "secret").basic
+        assert passes.held(reference, ANONYMOUS) is None
+        with pytest.raises(SourceError, match="may not be read by everybody") as caught:
+            await passes.obtain(reference, ANONYMOUS, [Challenge("basic")], None)
+        assert (caught.value.origin_status, caught.value.fault) == (401, "origin")
+        assert await passes.own(reference) == (Login("u", "secret"), "")
 
 
 async def test_a_credential_helper_is_named_where_nothing_else_helps(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ async def test_expiry_is_told_by_the_listing() -> None:
     source.files["new"] = b"1"
     assert await tree.is_expired(SourceRequest(ROOT), ExpireInfo(etag=etag))
     source.errors[""] = SourceError("in trouble")
-    assert not await tree.is_expired(SourceRequest(ROOT), ExpireInfo(etag=etag))
+    with pytest.raises(SourceError, match="in trouble"):
+        await tree.is_expired(SourceRequest(ROOT), ExpireInfo(etag=etag))
 
 
 def test_an_order_that_is_not_understood() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import h11
@@ -389,12 +389,13 @@ async def test_buffers_and_files_arrive_whole(size: int, tmp_path: Path) -> None
     assert released == ["/bytes", "/view", "/file"]
 
 
-async def test_iterators_are_chunked_or_have_a_length() -> None:
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+async def test_iterators_are_chunked_or_have_a_length(kind: Callable[[bytes], bytes]) -> None:
     async def handler(request: Request) -> Response:
         async def chunks() -> AsyncIterator[bytes]:
-            yield b"abc"
-            yield b""
-            yield bytes(70_000)
+            yield kind(b"abc")
+            yield kind(b"")
+            yield kind(bytes(70_000))
 
         return Response(200, chunks(), length=70_003 if request.path == "/length" else None)
 

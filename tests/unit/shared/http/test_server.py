@@ -67,7 +67,7 @@ async def test_tcp() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
-@pytest.mark.parametrize("kind", ["view", "file", "chunks"])
+@pytest.mark.parametrize("kind", ["view", "file", "chunks", "views"])
 async def test_bodies_larger_than_the_socket_buffer(kind: str, size: int, tmp_path: Path) -> None:
     content = os.urandom(size)
     (tmp_path / "f").write_bytes(b"xy" + content)
@@ -79,7 +79,12 @@ async def test_bodies_larger_than_the_socket_buffer(kind: str, size: int, tmp_pa
             for start in range(0, size, 1_000_000):
                 yield content[start : start + 1_000_000]
 
-        body = {"view": view, "file": FileBody(tmp_path / "f", 2), "chunks": chunks()}[kind]
+        async def views() -> AsyncIterator[memoryview]:
+            for start in range(0, size, 1_000_000):
+                with view[start : start + 1_000_000] as part:  # would raise at its end, as below
+                    yield part
+
+        body = {"view": view, "file": FileBody(tmp_path / "f", 2), "chunks": chunks(), "views": views()}[kind]
         return Response(200, body, release=lambda: released.append(1))
 
     async with running(handler) as (_, port):

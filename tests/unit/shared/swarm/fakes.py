@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
@@ -91,7 +91,9 @@ class MemoryContent:
         self.store = store
         self.spec = spec
         self.meta = meta
-        self.record = SimpleNamespace(complete=False, validated=0.0, verified="", superseded=False)
+        self.record = SimpleNamespace(
+            complete=False, validated=0.0, verified="", superseded=False, stale=False
+        )
         self.pieces: dict[int, bytes] = {}
         self.digests: dict[int, bytes] = {}
         self.held = Bitmap()
@@ -100,6 +102,21 @@ class MemoryContent:
     @property
     def layout(self) -> PieceLayout | None:
         return None if self.meta.length is None else PieceLayout(self.meta.length, self.meta.piece_length)
+
+    @property
+    def whole(self) -> bool:
+        return self.layout is not None and self.held.covers(self.layout.count)
+
+    def checked(self, number: int) -> bool:
+        return number not in self.store.damaged
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.store.release(self)
 
     async def put(
         self,
@@ -142,8 +159,8 @@ class MemoryContent:
         finally:
             piece.close()
 
-    def validated(self, when: float) -> None:
-        self.record.validated = when
+    def validated(self, when: float, *, stale: bool = False) -> None:
+        self.record.validated, self.record.stale = when, stale
 
     def verified(self, digest: str) -> None:
         self.record.verified = digest
@@ -214,6 +231,7 @@ class MemoryStore:
             created=0,
             accessed=0,
             validated=record.validated,
+            stale=record.stale,
             verified=record.verified,
             superseded=record.superseded,
         )
@@ -403,7 +421,7 @@ class FakeOrigin:
         self.running = 0
         self.script: Callable[[OriginJob, OriginSink], Awaitable[None]] = self.give
         self.asked: list[tuple[TaskSpec, dict[str, str], TaskMeta]] = []
-        self.expired: Callable[[TaskMeta], Awaitable[bool]] = self.compare
+        self.expired: Callable[[TaskMeta], Awaitable[bool | None]] = self.compare
 
     def supports(self, scheme: str) -> bool:
         return scheme == "https"
@@ -419,7 +437,9 @@ class FakeOrigin:
         finally:
             self.running -= 1
 
-    async def is_expired(self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta) -> bool:
+    async def is_expired(
+        self, spec: TaskSpec, private_headers: Mapping[str, str], meta: TaskMeta
+    ) -> bool | None:
         self.asked.append((spec, dict(private_headers), meta))
         return await self.expired(meta)
 

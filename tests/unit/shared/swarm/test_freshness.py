@@ -287,7 +287,10 @@ async def test_a_granted_check_is_made_and_told(autojump_clock: Clock, changed: 
         assert world.origin.asked == [(SPEC, {}, OLD.meta)]
 
 
-async def test_a_check_that_fails_says_that_nothing_has_changed(autojump_clock: Clock) -> None:
+async def test_a_check_that_fails_says_so(autojump_clock: Clock) -> None:
+    async def unknown(meta: TaskMeta) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def never(meta: TaskMeta) -> bool:
         await trio.sleep_forever()
         raise AssertionError
@@ -297,13 +300,13 @@ async def test_a_check_that_fails_says_that_nothing_has_changed(autojump_clock: 
 
     async with new_world() as world:
         world.linked()
-        for script in (never, defect):
+        for script in (unknown, never, defect):
             world.origin.expired = script
             began = trio.current_time()
             await world.host.assigned(CheckGranted(TASK, "g", SPEC, OLD.meta, 8.0))
             await trio.sleep(9)
             assert trio.current_time() - began == 9
-        assert world.link.reports == [SourceChecked(TASK, "g", False)] * 2
+        assert world.link.reports == [SourceChecked(TASK, "g", False, failed=True)] * 3
 
 
 async def test_what_this_host_cannot_check_is_said(autojump_clock: Clock) -> None:
@@ -377,6 +380,50 @@ async def test_without_a_scheduler_changed_content_is_read_anew(autojump_clock: 
         assert (await world.get()).task_id == newest.task_id
         assert len(world.origin.asked) == 1
         assert [s.task_id for s in world.host.generations.stored(SPEC)] == [newest.task_id, TASK]
+
+
+async def test_what_the_scheduler_says_of_staleness_is_kept(autojump_clock: Clock) -> None:
+    async with holding() as world:
+        for stale in (True, False):
+            world.nursery.start_soon(say_when_asked, world, TaskFresh(TASK, 30.0, stale))
+            await world.get()
+            async with world.host.tasks.wanted(SPEC, TASK) as task:
+                assert task.stale is stale
+            stored = world.host.store.get(TASK)
+            assert stored is not None
+            assert stored.stale is stale
+            await world.host.tell_anew(full=False)
+            told = cast(PeerHolding, world.link.of(PeerHolding)[-1])
+            assert (told.fresh, told.stale) == (30.0, stale)
+            await world.host.tasks.close_idle(0)
+            async with world.host.tasks.wanted(SPEC, TASK) as task:
+                assert task.stale is stale, "also when it was closed meanwhile"
+            await trio.sleep(31)
+
+
+async def test_a_scheduler_that_never_says_leaves_it_stale(autojump_clock: Clock) -> None:
+    async with holding() as world:
+        await world.get()
+        async with world.host.tasks.wanted(SPEC, TASK) as task:
+            assert task.stale
+
+
+async def test_alone_content_is_stale_until_the_source_answers_again(autojump_clock: Clock) -> None:
+    async def trouble(meta: TaskMeta) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with holding(linked=False) as world:
+        compare = world.origin.expired
+        for script, stale in ((trouble, True), (compare, False), (trouble, True)):
+            world.origin.expired = script
+            await world.get()
+            async with world.host.tasks.wanted(SPEC, TASK) as task:
+                assert task.stale is stale
+            await trio.sleep(61)
+        await world.host.remove(TASK)
+        await world.get()
+        async with world.host.tasks.wanted(SPEC, TASK) as task:
+            assert not task.stale, "it has just been read"
 
 
 async def test_without_a_scheduler_trouble_changes_nothing(autojump_clock: Clock) -> None:

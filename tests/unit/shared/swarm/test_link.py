@@ -147,11 +147,15 @@ class Owner:
     def __init__(self) -> None:
         self.link: SchedulerLink | None = None
         self.told: list[bool] = []
+        self.granted: list[LeaseGranted] = []
         self.heard: list[Assignment] = []
         self.holds = 0
 
     def lease(self) -> HostLease:
         return HostLease("host", "instance", "peer", "h:1")
+
+    async def leased(self, granted: LeaseGranted) -> None:
+        self.granted.append(granted)
 
     async def tell_anew(self, full: bool) -> None:
         self.told.append(full)

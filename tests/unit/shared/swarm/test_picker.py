@@ -72,6 +72,27 @@ def test_urgent_pieces_go_before_rare_ones_and_in_order() -> None:
     assert pick(parent, [Holder(Bitmap([4, 5]))], demand, RNG) == 4
 
 
+def test_urgent_pieces_of_another_stripe_are_left_to_its_child() -> None:
+    seeder = Holder(Bitmap.full(8), stripe=(0, 2))
+    urgent = Bitmap([3])
+    assert pick(seeder, [], Demand(Bitmap.full(8), urgent=urgent), RNG) in range(0, 8, 2)
+    assert pick(seeder, [], Demand(Bitmap.full(8), urgent=Bitmap([3, 4])), RNG) == 4
+    patient = Demand(Bitmap.full(8), patient=Bitmap.full(8), urgent=urgent)
+    assert pick(seeder, [], patient, RNG) == 3, "that child had its time"
+    assert pick(seeder, [Holder(Bitmap([3]))], patient, RNG) != 3, "it can be had from a peer"
+    assert pick(Holder(Bitmap([3, 5])), [seeder], patient, RNG) == 3
+
+
+def test_readers_in_order_do_not_have_the_seeder_send_the_same() -> None:
+    """Eight hosts wait for piece 0 and then 1: only those whose stripe it is in ask the seeder for it."""
+    for index in range(8):
+        seeder = Holder(Bitmap.full(80), stripe=(index, 8))
+        demand = Demand(Bitmap.full(80), urgent=Bitmap([0, 1]))
+        picked = pick(seeder, [], demand, RNG)
+        assert picked is not None
+        assert picked % 8 == index
+
+
 def test_endgame_only_when_nothing_else_is_left() -> None:
     parent = Holder(Bitmap.full(4))
     assert pick(parent, [], Demand(Bitmap([3]), slow=Bitmap([0])), RNG) == 3

@@ -302,9 +302,8 @@ async def test_what_is_optional() -> None:
 async def test_expiry(value: bool) -> None:
     assert await adapted(with_method("is_expired", lambda *_: value)).is_expired(REQUEST, INFO) is value
     for wrong in (1, None, "yes"):
-        assert (
-            await adapted(with_method("is_expired", lambda *_, w=wrong: w)).is_expired(REQUEST, INFO) is False
-        )
+        with pytest.raises(SourceError, match="is_expired"):
+            await adapted(with_method("is_expired", lambda *_, w=wrong: w)).is_expired(REQUEST, INFO)
 
 
 async def test_immutable() -> None:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from peer.scope_secret import keep_scope_secret, read_scope_secret
+from shared.errors import ConfigError
+
+
+def test_a_secret_is_made_once_and_read_by_its_user_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        secret = read_scope_secret(tmp_path)
+    finally:
+        os.umask(before)
+    assert len(secret) == 32
+    assert read_scope_secret(tmp_path) == secret
+    (file,) = tmp_path.iterdir()
+    assert file.name == "scope-secret"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    other = tmp_path / "other"
+    other.mkdir()
+    assert read_scope_secret(other) != secret
+
+
+def test_another_one_replaces_it_whatever_was_left_lying_about(tmp_path: Path) -> None:
+    read_scope_secret(tmp_path)
+    (tmp_path / "scope-secret.new").write_text("half")
+    keep_scope_secret(tmp_path, bytes(range(32)))
+    assert read_scope_secret(tmp_path) == bytes(range(32))
+    assert [file.name for file in tmp_path.iterdir()] == ["scope-secret"]
+
+
+@pytest.mark.parametrize("text", ["", "00" * 31, "00" * 33])
+def test_one_of_another_size_is_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scope-secret").write_text(text)
+    secret = read_scope_secret(tmp_path)
+    assert len(secret) == 32
+    assert read_scope_secret(tmp_path) == secret
+
+
+def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "scope-secret").write_text("no digits")
+    with pytest.raises(ConfigError, match="scope-secret cannot be read.*Remove it"):
+        read_scope_secret(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be kept in"):
+        read_scope_secret(tmp_path / "absent")
