@@ -91,7 +91,9 @@ class SourceReader:
             for scheme, builtin in BUILTIN.items():
                 named = builtin.beside or scheme
                 if named != scheme and scheme in config.options:
-                    raise ConfigError(f"source.options.{scheme} has no options: those of {named} count for it")
+                    raise ConfigError(
+                        f"source.options.{scheme} has no options: those of {named} count for it"
+                    )
                 options = config.options.get(named, {})
                 context = SourceContext(named, client, policy, config, options, environ or {})
                 if builtin.available:

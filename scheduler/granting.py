@@ -115,7 +115,10 @@ def _names(cluster: Cluster, task: Task) -> list[str]:
     """Seeders, and who asked and may read. Who may see private content is only who asked for it."""
     seeders = {} if task.spec.scope else cluster.leases.seeders
     asked = (peer for peer in task.waiting.values() if not peer.cluster_only)
-    return [*seeders, *(peer.host for peer in asked if peer.host not in seeders and any(peer.places.values()))]
+    return [
+        *seeders,
+        *(peer.host for peer in asked if peer.host not in seeders and any(peer.places.values())),
+    ]
 
 
 def _places_for(cluster: Cluster, task: Task, host: Host, open_places: list[Place]) -> list[Place]:

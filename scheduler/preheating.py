@@ -15,6 +15,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+import structlog
+
 from scheduler.cluster import Cluster
 from scheduler.leases import Host
 from scheduler.preheats import Job, PreheatOrder, Result
@@ -29,6 +31,8 @@ from shared.protocol import (
 )
 from shared.task.identity import redact_url
 from shared.units import format_duration
+
+log = structlog.get_logger()
 
 RESOLVE_PATIENCE = 120.0
 """Seconds that one host may take to find out what an image is made of."""
@@ -172,7 +176,10 @@ def _take_turn(cluster: Cluster, job: Job, now: float) -> None:
 
 
 def _expire(cluster: Cluster, job: Job, now: float) -> None:
-    words = f"it was not there within {format_duration(job.timeout)}: allow more time with --timeout"
+    cure = "allow more time with --timeout"
+    if job.timeout >= cluster.config.preheat_timeout:
+        cure = "raise scheduler.preheat_timeout at the scheduler"
+    words = f"it was not there within {format_duration(job.timeout)}: {cure}"
     if job.state == "running":
         count = job.give_up(job.hosts, Failure(words, fault="request"), now)
         cluster.tally.preheat_items["failed"] += count
@@ -313,11 +320,24 @@ def _end(cluster: Cluster, job: Job, result: Result, failure: Failure | None, no
     job.end(result, failure, now)
     for host in busy:
         cluster.send(host, PreheatOver(job.id))
-    cluster.tally.preheat_jobs[result] += 1
+    _note(cluster, job)
 
 
 def _over(cluster: Cluster, job: Job) -> None:
     """The last item has come, or failed: hosts forget what they were told."""
-    cluster.tally.preheat_jobs[job.state] += 1
     for host in job.hosts:
         cluster.send(host, PreheatOver(job.id))
+    _note(cluster, job)
+
+
+def _note(cluster: Cluster, job: Job) -> None:
+    cluster.tally.preheat_jobs[job.state] += 1
+    log.info(
+        "preheat is over",
+        preheat=job.id,
+        what=job.shown,
+        state=job.state,
+        done=job.done.total(),
+        failed=job.failed.total(),
+        cause=job.failure.words if job.failure is not None else "",
+    )

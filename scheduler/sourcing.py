@@ -99,7 +99,8 @@ def _despair(cluster: Cluster, task: Task, need: Need, open_places: list[Place],
     elif now < patience:
         return patience
     else:
-        _refuse_all(cluster, task, need.children, partial(_no_reader, cluster))
+        left = _refuse_failed(cluster, task, need.children, now)
+        _refuse_all(cluster, task, left, partial(_no_reader, cluster))
     return inf
 
 
@@ -252,9 +253,7 @@ def _check_progress(cluster: Cluster, task: Task, grant: Grant, need: Need | Non
     if now < overdue:
         return overdue
     unreachable = need.unreachable if need is not None else frozenset()
-    if now < hopeless and not applicants_for(
-        cluster, task, unreachable, grant.pieces, now, instead_of=grant
-    ):
+    if now < hopeless and not applicants_for(cluster, task, unreachable, grant.pieces, now, instead_of=grant):
         return min(hopeless, now + timeout / 4)
     url = redact_url(grant.place or task.spec.url)
     words = f"reading {url} made no progress for {now - grant.progress:.0f} s"

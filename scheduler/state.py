@@ -81,9 +81,7 @@ class ClusterState:
                         cluster.gained_parent(task, lease.host)
                 cluster.touch(task)
             self._look_for_readers()
-        granted = LeaseGranted(
-            self.name, self.config.lease, known=before is not None, secret=cluster.secret
-        )
+        granted = LeaseGranted(self.name, self.config.lease, known=before is not None, secret=cluster.secret)
         return granted, self._conclude(now)
 
     def leave(self, host: str, now: float) -> list[Decision]:

@@ -145,6 +145,7 @@ class PieceMissing(TransferError):
 class ParentBusy(TransferError):
     """All of the parent's upload slots are taken."""
 
+    status = 503
     reason = "busy"
 
     def __init__(self, message: str, *, retry_after: float = 0.1) -> None:

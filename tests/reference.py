@@ -41,6 +41,7 @@ SECTIONS = {
     "scheduler": "Read by `dragonet scheduler` and `up`.",
     "seeder": "Read by `dragonet seeder`.",
     "peer": "Read by `dragonet peer` and `up`; commands read `socket`.",
+    "registry": "The registry gateway; read by `dragonet peer` and `up`.",
     "swarm": "Transfers between hosts; read by seeders and peers.",
     "store": "What is kept; read by seeders and peers.",
     "source": "How origins are read; read by seeders and peers.",

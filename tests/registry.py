@@ -176,13 +176,15 @@ class TokenRequest:
 class TokenService:
     """Gives out tokens to read: for ``public`` repositories to everybody, for all to the user; a context
     manager. ``lifetime`` in seconds is what it tells, ``expires`` what its tokens do. ``readers`` are further
-    users, who have the same password, each with the repositories that they may read."""
+    users, who have the same password, each with the repositories that they may read. ``host`` is the address
+    to listen on."""
 
     public: frozenset[str] = frozenset()
     lifetime: int = 300
     expires: int = 3600
     readers: dict[str, frozenset[str]] = field(default_factory=dict)
     issuer: str = "tests"
+    host: str = "127.0.0.1"
     requests: list[TokenRequest] = field(default_factory=list)
     address: str = ""
     _server: ThreadingHTTPServer | None = None
@@ -200,11 +202,14 @@ class TokenService:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def do_POST(self) -> None:
+                self.send_error(405)  # as many services do: clients then ask with GET
+
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((self.host, 0), Handler)
+        self.address = f"{self.host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 

@@ -257,13 +257,9 @@ def check_follow_up(answer: SourceResponse, ask: Ask, found: Found) -> None:
     if found.validators.contradicts(validators):
         raise ContentChanged
     if answer.status != 206:
-        if (
-            validators
-            and validators.version(
-                answer.content_length if answer.content_length >= 0 else None, decoded=answer.decoded
-            )
-            != found.validators.version(found.total)
-        ):
+        if validators and validators.version(
+            answer.content_length if answer.content_length >= 0 else None, decoded=answer.decoded
+        ) != found.validators.version(found.total):
             raise ContentChanged
         raise RangesUnusable("it answered a range with the whole content")
     check_part(answer, ask, found.total)

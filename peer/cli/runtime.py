@@ -19,7 +19,7 @@ from shared.errors import InvalidRequest
 if TYPE_CHECKING:
     from peer.config import Config
     from peer.runtime.configuring import Asked
-    from peer.runtime.containerd import Version
+    from peer.runtime.locating import Version
     from peer.runtime.machine import Machine, Outcome
 
 runtime = App(

@@ -26,12 +26,13 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
 import trio
 
 from cdn.images.specs import blob_spec, descriptor_spec, manifest_spec, repository_scope
 from cdn.sources.oci.client import Proven, RegistryClient
 from cdn.sources.oci.descriptor import Descriptor, parse_descriptor
-from cdn.sources.oci.logins import Login, login_of
+from cdn.sources.oci.logins import ANONYMOUS, Login, login_of
 from cdn.sources.oci.names import Kind, Reference
 from peer.gateway.asking import HOLD, Asking
 from peer.gateway.challenges import asked_for_credentials
@@ -43,6 +44,8 @@ from shared.http.client import ClientResponse
 from shared.http.messages import Response
 from shared.swarm.host import Host
 from shared.swarm.reading import ReadOrder, open_reading, read_whole
+
+log = structlog.get_logger()
 
 DESCRIPTOR_LIMIT = 64 * 1024
 DESCRIPTOR_PATIENCE = 12.0
@@ -91,6 +94,7 @@ class Asker:
     login: Login
     authorization: str = field(repr=False)
     key: ProofKey
+    shared: bool = False
 
 
 class Access:
@@ -126,14 +130,14 @@ class Access:
             against = private
         if _is_trouble(public) and await self._held(target):
             return Granted(stale=True, cluster_only=True, hit=False)
-        shown = authorization != "" and isinstance(against, SourceError) and against.origin_status != 401
-        if shown or _is_trouble(against):
+        final = asker is not None and not asker.shared and not _wants_other_credentials(against)
+        if final or _is_trouble(against):
             raise copy(against)
         return await self._refused(target, against)
 
     def forget(self, target: Target, authorization: str) -> None:
         """The registry refused what was read with these credentials: they must be proven anew."""
-        self._proofs.forget(self._proofs.key(_repository(target), authorization))
+        self._proofs.forget(self._key(target, authorization))
 
     # --- in public -------------------------------------------------------------------------------------
 
@@ -188,18 +192,24 @@ class Access:
 
     async def asker(self, target: Target, authorization: str) -> Asker | None:
         """Whose credentials count for a request with this Authorization; None: nobody's."""
-        repository = _repository(target)
-        if authorization:
-            key = self._proofs.key(repository, authorization)
-            return Asker(login_of(authorization), authorization, key)
+        key = self._key(target, authorization)
+        login = login_of(authorization)
+        if login != ANONYMOUS:
+            return Asker(login, authorization, key)
         if target.registry not in self._config.share_login:
             return None
-        client = await self._reader.registry_client()
-        login = await client.own_login(_reference(target))
-        if login is None:
+        try:
+            client = await self._reader.registry_client()
+            own = await client.own_login(_reference(target))
+        except SourceError as error:
+            log.warning("this machine's login is not known", registry=target.registry, cause=str(error))
             return None
-        shown = login.authorization
-        return Asker(login, shown, self._proofs.key(repository, shown))
+        return None if own is None else Asker(own, own.authorization, key, shared=True)
+
+    def _key(self, target: Target, authorization: str) -> ProofKey:
+        """What stands for a client's credentials, or, where it has none, for this machine's own."""
+        shown = authorization if login_of(authorization) != ANONYMOUS else ""
+        return self._proofs.key(_repository(target), shown)
 
     def _proven(self, target: Target, asker: Asker) -> Granted | None:
         """What a proof that is still good allows, without asking anybody."""
@@ -216,8 +226,8 @@ class Access:
         reference, kind = _reference(target), _kind(target)
 
         async def ask() -> Proven | SourceError:
-            client = await self._reader.registry_client()
             try:
+                client = await self._reader.registry_client()
                 return await client.head(reference, kind, asker.login)
             except SourceError as error:
                 return error
@@ -255,8 +265,8 @@ class Access:
         reference, kind = _reference(target), _kind(target)
 
         async def ask() -> ClientResponse | None:
-            client = await self._reader.registry_client()
             try:
+                client = await self._reader.registry_client()
                 return await client.unauthenticated(reference, kind)
             except SourceError:
                 return None
@@ -300,6 +310,10 @@ def _is_trouble(error: DragonetError) -> bool:
     if status is None:
         return error.fault != "request"
     return status in (408, 425, 429) or status >= 500 or (status == 403 and error.retry_after is not None)
+
+
+def _wants_other_credentials(error: DragonetError) -> bool:
+    return isinstance(error, SourceError) and error.origin_status == 401
 
 
 def _is_refusal(error: DragonetError) -> bool:

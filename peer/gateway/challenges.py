@@ -10,6 +10,11 @@ from shared.http.messages import Response
 
 FIELD = "www-authenticate"
 
+CREDENTIALS_HELP = (FIELD, 'Basic realm="dragonet", charset="UTF-8"')
+"""Goes with the 200 that answers ``/v2/``: showing credentials may change answers (RFC 9110 §11.6.1). Podman,
+skopeo and CRI-O show what they have only where they were told so at that place (an empty user and password where
+they have none); Docker looks at it in a 401 only, and containerd never asks for ``/v2/``."""
+
 
 def asked_for_credentials(answer: ClientResponse, target: Target) -> Response:
     """The registry's 401 as the client of this gateway is to see it."""

@@ -73,8 +73,8 @@ def select_blob(method: str, headers: Headers, length: int, digest: str) -> Sele
     return selection
 
 
-def select_manifest(method: str, headers: Headers, digest: str) -> Selection:
-    """Whether to answer with a manifest: it is given whole or, to who has it already, not at all."""
+def select_whole(method: str, headers: Headers, digest: str) -> Selection:
+    """Whether to answer with content that is given whole: not to who has it already."""
     return select(method, headers, length=None, etag=f'"{digest}"')
 
 

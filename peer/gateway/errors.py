@@ -98,6 +98,9 @@ def _refused_upstream(error: SourceError, status: int, target: Target) -> Regist
             return RegistryError(403, "DENIED", words, detail=detail)
         case 429:
             return RegistryError(429, "TOOMANYREQUESTS", words, detail=detail, retry_after=again)
+        case 508:
+            words = f"{target.registry} is a dragonet gateway: name the registry that it is for"
+            return RegistryError(508, "DENIED", words, detail=detail)
         case 503 | 504:
             return RegistryError(503, "UNAVAILABLE", words, detail=detail, retry_after=again)
         case _:

@@ -22,6 +22,7 @@ import trio
 
 from peer.gateway.access import Granted, Passed, Verdict
 from peer.gateway.callers import Callers
+from peer.gateway.challenges import CREDENTIALS_HELP
 from peer.gateway.config import RegistryConfig
 from peer.gateway.content import namespace_headers
 from peer.gateway.errors import API_VERSION, SOON, RegistryError, registry_error, registry_response
@@ -122,7 +123,7 @@ class RegistryGateway:
             )
         target = parse_target(request.raw_path, request.query.get_all("ns"), self._default)
         if target is None:
-            return Response.json({}, headers=[API_VERSION])
+            return Response.json({}, headers=[API_VERSION, CREDENTIALS_HELP])
         entry = self._allowed.entry_of(target.registry)
         exchange.target, exchange.entry = target, entry
         await request.body(LARGEST_BODY)

@@ -8,7 +8,6 @@ the connection: an answer that comes to its end is the content that was asked fo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
 
 import trio
 
@@ -25,7 +24,7 @@ from peer.gateway.content import (
     is_manifest_type,
     manifest_type,
     select_blob,
-    select_manifest,
+    select_whole,
 )
 from peer.gateway.errors import RegistryError
 from peer.gateway.exchange import Exchange
@@ -63,7 +62,7 @@ class Serving:
             raise RegistryError(
                 502, "UNKNOWN", f"{target.registry} does not say what {target.tag} stands for"
             )
-        selection = select_manifest(request.method, request.headers, digest)
+        selection = select_whole(request.method, request.headers, digest)
         stale = granted.stale and not target.digest
         if descriptor is not None and is_manifest_type(descriptor.media_type):
             kind, length, data = descriptor.media_type, descriptor.size, b""
@@ -93,15 +92,18 @@ class Serving:
             selection = select_blob("HEAD", request.headers, length, target.digest)
             headers = content_headers(target, target.digest, exchange.cache)
             return _bare(selection, headers, BLOB_TYPE, length)
+        known = select_whole("GET", request.headers, target.digest)
+        if not known.has_body:
+            return _bare(known, content_headers(target, target.digest, "hit"), BLOB_TYPE, 0)
         reading = await open_reading(self._host, _order(spec, granted, exchange))
         try:
             exchange.cache = _cache(False, reading.hit)
             headers = content_headers(target, target.digest, exchange.cache)
             selection = select_blob("GET", request.headers, reading.length, target.digest)
-            if not selection.has_body:
-                await reading.aclose()
-                return _bare(selection, headers, BLOB_TYPE, reading.length)
-            span = cast(Span, selection.span)
+            span = selection.span
+            if span is None:
+                words = f"no byte of the range is in the content, which has {reading.length} bytes"
+                raise RegistryError(416, "RANGE_INVALID", words, headers=selection.headers)
             await reading.ready(span.start, span.stop)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -178,10 +180,7 @@ def _cache(stale: bool, hit: bool) -> Cache:
 
 
 def _bare(selection: Selection, headers: list[tuple[str, str]], kind: str, length: int) -> Response:
-    """An answer without content: to HEAD, 304, 412. Raises RegistryError for 416."""
-    if selection.status == 416:
-        words = f"no byte of the range is in the content, which has {length} bytes"
-        raise RegistryError(416, "RANGE_INVALID", words, headers=selection.headers)
+    """An answer without content: to HEAD, 304, 412."""
     headers = [*selection.headers, *headers]
     if selection.has_body:
         headers.append(("content-length", str(length)))

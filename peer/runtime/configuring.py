@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from peer.runtime.before import Before
-from peer.runtime.containerd import Version, plan_containerd
+from peer.runtime.containerd import plan_containerd
 from peer.runtime.docker import plan_docker
 from peer.runtime.journal import Configured, Entry, Journal, Original, digest
+from peer.runtime.locating import Version
 from peer.runtime.machine import Machine, Outcome, changing, commands_for, make, readers, settle
 from peer.runtime.mirrors import plan_mirrors
 from peer.runtime.names import Gateway, Wanted

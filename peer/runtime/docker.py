@@ -60,8 +60,6 @@ def with_mirror(path: str, text: str, url: str, former: tuple[str, ...] = ()) ->
         return text
     meant[KEY] = [url, *(mirror for mirror in mirrors if mirror not in ours)]
     edited = _edited(bare, url, meant[KEY], clean=not ours)
-    if json.loads(edited) != meant:  # a key that stands there twice, of which the last one counts
-        edited = json.dumps(meant, indent=2, ensure_ascii=False) + "\n"
     return text[: len(text) - len(bare)] + edited
 
 

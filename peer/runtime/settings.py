@@ -73,15 +73,16 @@ def new(version: int) -> str:
     return f"{COMMENT}\nversion = {version}\n\n{_table(version)}"
 
 
-def with_folder(path: str, text: str, version: int) -> str:
-    """The text with the folder set. Raises Conflict where there is no safe way to write it."""
+def with_folder(path: str, text: str, version: int, folder: str = FOLDER) -> str:
+    """The text with the folder set. Raises BrokenFile; Conflict where there is no safe way to write it."""
     where = registry_path(version)
     meant = toml_text.load(path, text)
+    _below(path, meant, where)
     node = meant
     for name in where:
         node = node.setdefault(name, {})
-    node[KEY] = FOLDER
-    edited = _edited(text, where, version)
+    node[KEY] = folder
+    edited = _edited(text, where, version, folder)
     try:
         if toml_text.load(path, edited) == meant:
             return edited
@@ -89,28 +90,28 @@ def with_folder(path: str, text: str, version: int) -> str:
         pass  # told below: the table is written in a way that cannot be added to
     raise Conflict(
         f"{path} writes {'.'.join(where)} in a way that cannot be edited safely: add {KEY} = "
-        f'"{FOLDER}" to it by hand, and try again'
+        f'"{folder}" to it by hand, and try again'
     )
 
 
-def _edited(text: str, where: tuple[str, ...], version: int) -> str:
+def _edited(text: str, where: tuple[str, ...], version: int, folder: str) -> str:
     newline = toml_text.newline_of(text)
     found = list(toml_text.statements(text))
     for statement in found:
         if statement.kind == "key" and statement.path == (*where, KEY):
-            return f"{text[: statement.value]}{toml_text.quote(FOLDER)}{text[statement.end :]}"
+            return f"{text[: statement.value]}{toml_text.quote(folder)}{text[statement.end :]}"
     for statement in found:
         if statement.kind == "table" and statement.path == where:
             at = toml_text.line_end(text, statement.end)
             gap = "" if text[:at].endswith("\n") else newline
-            line = f"{statement.indent}  {KEY} = {toml_text.quote(FOLDER)}{newline}"
+            line = f"{statement.indent}  {KEY} = {toml_text.quote(folder)}{newline}"
             return f"{text[:at]}{gap}{line}{text[at:]}"
     gap = "" if not text or text.endswith("\n") else newline
-    return f"{text}{gap}{newline}{_table(version).replace(chr(10), newline)}"
+    return f"{text}{gap}{newline}{_table(version, folder).replace(chr(10), newline)}"
 
 
-def _table(version: int) -> str:
-    return f"{toml_text.header(registry_path(version))}\n  {KEY} = {toml_text.quote(FOLDER)}\n"
+def _table(version: int, folder: str = FOLDER) -> str:
+    return f"{toml_text.header(registry_path(version))}\n  {KEY} = {toml_text.quote(folder)}\n"
 
 
 def _below(path: str, table: Table, names: tuple[str, ...]) -> Table | None:

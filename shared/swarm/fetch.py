@@ -214,10 +214,10 @@ class _Fetch:
         ) as session:
             self._session = session
             while not (task.complete or session.ended):
-                session.check()
+                session.check(order.spec)
                 await task.pulse.wait()
             if not task.complete:
-                session.check()
+                session.check(order.spec)
 
     def _algorithms(self) -> set[str]:
         wanted = {"sha256"} if self._order.hash_content else set()

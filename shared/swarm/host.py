@@ -274,7 +274,7 @@ class Host:
             case TaskMoved():
                 self.freshness.told_moved(assignment)
             case TaskFailed():
-                self.sessions.fail(assignment.task, assignment.failure)
+                self.sessions.fail(assignment.task, assignment.failure, assignment.places)
             case ResolveWanted() | PreheatWanted() | PreheatOver():
                 if self.preheats is not None:
                     self.preheats.ordered(assignment)

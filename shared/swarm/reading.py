@@ -103,7 +103,7 @@ async def _opened(host: Host, order: ReadOrder, spec: TaskSpec, deadline: float)
             await host.freshness.ensure(task)
         begin = _Begin(task.complete, held_bytes(task), Counter(task.bytes), deadline, order.patience)
         host.metrics.received.labels("store").inc(begin.held)
-        supply = Supply(host, task, cluster_only=order.cluster_only)
+        supply = Supply(host, task, spec, cluster_only=order.cluster_only)
         stack.push_async_callback(supply.aclose)
         if not (task.complete and is_vouched(task)):
             supply.start()
@@ -242,8 +242,6 @@ class Reading:
 
     async def _until_held(self, number: int, stop: int) -> None:
         held, cursor = self._content.held, self._cursor
-        if number in held:
-            cursor.sated()
         cursor.waits(number, -(-stop // self._piece_length), trio.current_time())
         try:
             await self._until(lambda: number in held, STALL + self._piece_length / SLOWEST_PIECE)

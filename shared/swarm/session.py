@@ -7,7 +7,7 @@ scheduler answers, it goes back to source on its own after a while, so that nobo
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -43,37 +43,65 @@ class Session:
         download: Download,
         *,
         cluster_only: bool,
-        may_read: bool,
-        forbidden: bool = False,
+        forbidden: bool,
+        supports: Callable[[str], bool],
     ) -> None:
+        """``supports`` tells whether this host can read URLs of a scheme."""
         self.task = task
         self.download = download
-        self.may_read = may_read
         self.forbidden = forbidden
         """Nobody who waits for it wants this host to read the origin."""
         self.cluster_only = cluster_only
         self.waiters = 0
         self.limits: list[float] = []
         self.error: DragonetError | None = None
+        self.refused: dict[str, DragonetError] = {}
+        """What became of places where the content cannot be had, by URL."""
+        self.named: set[str] = set()
+        """Places that the scheduler was told of."""
         self.ended = False
         self.begun = False
         """The scheduler has admitted the download: it goes on to its end, whatever the source has meanwhile."""
         self.moved: TaskSpec | None = None
         """What is to be had instead."""
         self.scope = trio.CancelScope()
+        self._supports = supports
 
-    def registration(self) -> PeerRegistered:
-        """The report that this host wants the task."""
-        return PeerRegistered(self.task.id, self.task.spec, self.may_read, self.cluster_only, self.begun)
+    def registrations(self) -> list[PeerRegistered]:
+        """The reports that this host wants the task: one for each place that is named for it and still counts."""
+        places = [spec for spec in self.task.places.specs() if spec.url not in self.refused]
+        self.named.update(spec.url for spec in places)
+        return [
+            PeerRegistered(self.task.id, spec, self._may_read(spec), self.cluster_only, self.begun)
+            for spec in places
+        ]
 
-    def check(self) -> None:
-        """Raises what ended the session, if anything did; MovedOn when there is newer content to be had."""
+    def newly_named(self) -> bool:
+        """Whether there is a place that the scheduler was not told of, while it was told of others."""
+        return bool(self.named) and any(spec.url not in self.named for spec in self.task.places.specs())
+
+    def refuse(self, error: DragonetError, places: Mapping[str, DragonetError]) -> None:
+        """The content cannot be had: at ``places``, or ({}) anywhere. It goes on while somebody here names
+        another place, of which the scheduler did not know yet."""
+        self.refused.update(places)
+        if places and any(spec.url not in self.refused for spec in self.task.places.specs()):
+            return
+        self.error = self.error or error  # adopting metadata forgets task.failure
+
+    def _may_read(self, spec: TaskSpec) -> bool:
+        return not self.forbidden and self._supports(spec.scheme) and self.task.places.readable(spec)
+
+    def check(self, place: TaskSpec | None = None) -> None:
+        """Raises what ended the session, if anything did; MovedOn when there is newer content to be had.
+
+        A caller who tells its ``place`` hears what became of that one.
+        """
         if self.moved is not None:
             raise MovedOn(self.moved)
         if self.download.error is not None:
             raise self.download.error
         if self.error is not None:
-            raise self.error
+            raise (self.refused.get(place.url) if place is not None else None) or self.error
         if self.task.failure is not None:
             raise _as_error(self.task.failure)
         if self.task.closed:
@@ -106,9 +134,10 @@ class Sessions:
             session = self._start(task, cluster_only, may_read)
         elif (session.cluster_only and not cluster_only) or (session.forbidden and may_read):
             session.cluster_only = session.cluster_only and cluster_only
-            if may_read:
-                session.forbidden, session.may_read = False, self._origin.supports(task.spec.scheme)
-            self._host.report(session.registration())
+            session.forbidden = session.forbidden and not may_read
+            self._register(session)
+        elif session.newly_named():
+            self._register(session)
         session.waiters += 1
         session.limits.append(limit)
         _apply_limit(session)
@@ -123,12 +152,14 @@ class Sessions:
                 if self._sessions.get(task.id) is session:
                     del self._sessions[task.id]
 
-    def fail(self, task_id: str, failure: Failure) -> None:
-        """Whoever waits for the task is told why it cannot be had."""
+    def fail(self, task_id: str, failure: Failure, places: Mapping[str, Failure] | None = None) -> None:
+        """Whoever waits for the task is told why it cannot be had; ``places`` as in TaskFailed."""
         session = self._sessions.get(task_id)
         if session is not None and not session.task.complete:
-            session.error = session.error or _as_error(failure)  # adopting metadata forgets task.failure
-            session.task.fail(failure)
+            refused = {url: _as_error(of_place) for url, of_place in (places or {}).items()}
+            session.refuse(_as_error(failure), refused)
+            if session.error is not None:
+                session.task.fail(failure)
 
     def begun(self, task_id: str) -> bool:
         """Whether the task is being downloaded, with the scheduler's leave."""
@@ -157,13 +188,22 @@ class Sessions:
 
     def registrations(self) -> list[Report]:
         """What the scheduler has to know of the sessions."""
-        return [session.registration() for session in self._sessions.values()]
+        return [report for session in self._sessions.values() for report in session.registrations()]
+
+    def _register(self, session: Session) -> None:
+        for report in session.registrations():
+            self._host.report(report)
 
     def _start(self, task: HostTask, cluster_only: bool, may_read: bool) -> Session:
         task.failure = None
-        able = may_read and self._origin.supports(task.spec.scheme)
         download = Download(task, self._host.engine)
-        session = Session(task, download, cluster_only=cluster_only, may_read=able, forbidden=not may_read)
+        session = Session(
+            task,
+            download,
+            cluster_only=cluster_only,
+            forbidden=not may_read,
+            supports=self._origin.supports,
+        )
         self._sessions[task.id] = session
         self._host.nursery.start_soon(self._run, session)
         return session
@@ -174,7 +214,7 @@ class Sessions:
         try:
             with session.scope:
                 self._registered[task.id] = session
-                self._host.report(session.registration())
+                self._register(session)
                 holding = task.holding()
                 if holding is not None:
                     self._host.report(holding)
@@ -207,7 +247,7 @@ class Sessions:
                 held, quiet_since = len(task.held), now
             if now - max(quiet_since, told_at) > QUIET:
                 told_at = now
-                host.report(session.registration())  # whatever was lost on the way is told again
+                self._register(session)  # whatever was lost on the way is told again
             alone = host.link is None
             if alone or (host.link.lost_for() > patience and now - quiet_since > patience):  # type: ignore[union-attr]
                 await self._read_alone(session)
@@ -225,12 +265,24 @@ class Sessions:
                 raise Unavailable(
                     "no scheduler answers, and this host was not given what it takes to read the origin"
                 )
-            await self._host.reads.read_alone(session.task, session.download.throttle)
+            await self._read_somewhere(session)
             if not session.task.complete:
                 raise SourceError("the origin was read, but pieces are missing: try again", fault="reader")
         except DragonetError as error:
             session.error = error
             session.task.pulse.beat()
+
+    async def _read_somewhere(self, session: Session) -> None:
+        """At one of the named places after the other, until one has given all. Raises what the first one said."""
+        while True:
+            places = [spec for spec in session.task.places.specs() if spec.url not in session.refused]
+            if not places:
+                raise next(iter(session.refused.values()))
+            try:
+                await self._host.reads.read_alone(session.task, places[0], session.download.throttle)
+                return
+            except SourceError as error:
+                session.refused[places[0].url] = error
 
 
 def _apply_limit(session: Session) -> None:

@@ -110,7 +110,7 @@ class SourceReads:
             raise _Wrong(str(error)) from None
         except StoreError:
             if task.closed and task.failure is not None:  # somebody else here found it out first
-                kind = _Wrong if task.unvouched else SourceError
+                kind = _Wrong if task.wrong else SourceError
                 raise kind(task.failure.words, fault=task.failure.fault) from None
             raise
 

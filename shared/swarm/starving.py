@@ -1,16 +1,22 @@
 """Which pieces the readers of a task wait for. Pure.
 
-Order costs a swarm dearly: hosts that all want the first piece first have nothing to give each other. So a
-reader's next piece counts as urgent only when the reader has gone without for a while; from then on its
-next ones too, until it finds one that is there already.
+Order costs a swarm dearly: hosts that all want the first piece first have little to give each other. So rarest
+first stays the rule also for who reads in order, and the pieces that its reader waits for are urgent only when
+the reader has gone without for a while: all that it wants where that is little (a range, the end of a content),
+else the one at its cursor.
 """
 
 from __future__ import annotations
 
 from shared.task.bitmap import Bitmap
 
+FEW = 8
+"""A reader that wants at most so many more pieces does not disturb the others' order."""
 STARVED = 1.0
-"""Seconds without its piece after which a reader is helped."""
+"""Seconds without its piece after which a reader that wants little is helped."""
+PARCHED = 5.0
+"""Seconds after which any reader is: its client must not take the silence for a failure. (Eight readers of a
+whole content whose next two pieces are urgent after a second are 6 % slower, eight pieces 25 %.)"""
 
 
 class Cursor:
@@ -29,13 +35,18 @@ class Cursor:
         self.number, self.stop, self.since = number, stop, now
 
     def fed(self, now: float) -> None:
-        """The piece came that the reader waited for."""
+        """It waits no longer. Who has starved is helped at once when it has to wait again."""
         self.starved = self.starved or now - self.since >= STARVED
         self.number = None
 
-    def sated(self) -> None:
-        """The next piece was there already."""
-        self.starved = False
+    def urgent(self, now: float) -> range:
+        """The pieces that this reader needs before others."""
+        if self.number is None:
+            return range(0)
+        waited = now - self.since
+        if self.stop - self.number <= FEW and (self.starved or waited >= STARVED):
+            return range(self.number, self.stop)
+        return range(self.number, self.number + 1 if waited >= PARCHED else self.number)
 
 
 class Cursors:
@@ -56,12 +67,5 @@ class Cursors:
         self._cursors.remove(cursor)
 
     def urgent(self, now: float) -> Bitmap:
-        """The pieces that starving readers wait for, and those that they want next."""
-        urgent = Bitmap()
-        for cursor in self._cursors:
-            number = cursor.number
-            if number is None or not (cursor.starved or now - cursor.since >= STARVED):
-                continue
-            for wanted in range(number, min(number + 2, cursor.stop)):
-                urgent.add(wanted)
-        return urgent
+        """The pieces that any of them needs before others."""
+        return Bitmap(number for cursor in self._cursors for number in cursor.urgent(now))

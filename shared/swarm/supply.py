@@ -20,6 +20,7 @@ from shared.swarm.pace import backoff
 from shared.swarm.session import removed
 from shared.swarm.task import HostTask
 from shared.swarm.vouched import Unvouched, check_vouched, see_vouched
+from shared.task.identity import TaskSpec
 
 if TYPE_CHECKING:
     from shared.swarm.host import Host
@@ -35,7 +36,8 @@ LONGEST_PAUSE = 8.0
 class Supply:
     """Brings one task for one reader, in the host's nursery. What goes wrong is kept in ``error``."""
 
-    def __init__(self, host: Host, task: HostTask, *, cluster_only: bool) -> None:
+    def __init__(self, host: Host, task: HostTask, place: TaskSpec, *, cluster_only: bool) -> None:
+        """``place`` is what its reader asked for: it hears what became of that one."""
         self.error: DragonetError | MovedOn | None = None
         self.trouble: DragonetError | None = None
         """Why the rest did not come so far, while it is still tried."""
@@ -43,6 +45,7 @@ class Supply:
         """A part was given out: failures are not the end."""
         self._host = host
         self._task = task
+        self._place = place
         self._cluster_only = cluster_only
         self._confirmed = bool(task.spec.digest) or task.meta is None
         self._scope = trio.CancelScope()
@@ -133,13 +136,13 @@ class Supply:
         task, held = self._task, len(self._task.held)
         async with self._host.sessions.join(task, cluster_only=self._cluster_only, limit=0) as session:
             while not (task.complete or session.ended):
-                session.check()
+                session.check(self._place)
                 if not self._confirmed and (session.begun or len(task.held) != held):
                     self._confirmed = True
                     task.pulse.beat()
                 await task.pulse.wait()
             if not task.complete:
-                session.check()
+                session.check(self._place)
 
     def __repr__(self) -> str:
         state = "ended" if self._ended.is_set() else "running" if self._running else "idle"

@@ -66,6 +66,8 @@ class HostTask:
         self.digested = Bitmap()
         self.parents: dict[str, Parent] = {}
         self.failure: Failure | None = None
+        self.wrong = False
+        """It was closed because its content does not have the digest that it must have."""
         self.closed = False
         """The task was closed for good (idle, or removed here): it is no longer one of the host's."""
         self.bytes: Counter[str] = Counter()

@@ -108,6 +108,7 @@ class HostTasks:
         """Remove content that must not be given to anybody; whoever waits for it here is told why."""
         if task.closed:
             return
+        task.wrong = True
         task.fail(failure)
         await self.forget(task.id)
         await self._store.remove(task.id)

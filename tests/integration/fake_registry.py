@@ -60,7 +60,11 @@ class FakeRegistry(Origin):
             {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest_of(x), "size": len(x)}
             for x in layers
         ]
-        config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(b"{}"), "size": 2}
+        config = {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest_of(b"{}"),
+            "size": 2,
+        }
         written = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described}
         image = Image(repository, tag, json.dumps(written).encode(), layers)
         told = {"Content-Type": MANIFEST, "Docker-Content-Digest": image.digest}

@@ -30,6 +30,10 @@ PATHS = (
     "//",
     "/v1//tasks//",
     "/v1/downloads",
+    "/v2/",
+    "/v2/a/../b/manifests/v1",
+    "/v2/other.example/a/manifests/v1?ns=%00&ns=x",
+    "/v2/a/blobs/sha256:" + "e" * 64 + "?ns=other.example",
     "*",
     "http://other/v1/tasks",
 )

@@ -237,10 +237,13 @@ def test_a_private_image_is_brought_to_all_with_credentials_that_only_seeders_se
         assert basic().partition(" ")[2] not in request(cluster.scheduler.address, path).text
 
 
-def test_a_private_image_with_the_login_of_the_seeders(cluster: Cluster, private: DockerRegistry) -> None:
+def test_a_private_image_with_the_login_of_the_seeders(
+    cluster: Cluster, private: DockerRegistry, tmp_path: Path
+) -> None:
     cluster.start_scheduler()
-    options = {"DRAGONET_SOURCE_OPTIONS": f"oci.auth.{private.name}={USER}:{PASSWORD}"}
-    cluster.start_seeder(environ=options)
+    config = tmp_path / "seeder.toml"
+    config.write_text(f'[source.options.oci]\n"auth.{private.name}" = "{USER}:{PASSWORD}"\n')
+    cluster.start_seeder(environ={"DRAGONET_CONFIG": str(config)})
     peer = cluster.start_peer()
     told = preheat(cluster, f"{private.name}/team/secret:v1", "--to", "all")
     assert (told["private"], told["state"]) == (True, "succeeded")

@@ -127,11 +127,16 @@ def cluster_with(
     folder: Path,
     recorders: list[Recorder],
     environ: Mapping[str, str] | None = None,
+    *,
+    sharing: bool = False,
 ) -> Iterator[Cluster]:
-    """Two peers, and a seeder that has Alice's login for the registry."""
-    (folder / "peer.toml").write_text(f'[registry]\nallow = ["{registry.name}"]\n')
+    """Two peers, and a seeder that has Alice's login for the registry; ``sharing``: so has the first peer, for
+    everybody who reaches its gateway."""
+    allow = f'[registry]\nallow = ["{registry.name}"]\n'
+    (folder / "peer.toml").write_text(allow)
     login = f'[source.options.oci]\n"auth.{registry.name}" = "{USER}:{PASSWORD}"\n'
     (folder / "seeder.toml").write_text(login)
+    (folder / "sharing.toml").write_text(f'{allow}share_login = ["{registry.name}"]\n{login}')
     with Cluster(environ=environ) as cluster, ExitStack() as stack:
         scheduler = cluster.start_scheduler()
         recorders += [stack.enter_context(Recorder(scheduler.address)) for _ in range(4)]
@@ -142,10 +147,10 @@ def cluster_with(
             flags=["--advertise", recorders[1].address],
         )
         recorders[1].target = seeder.address
-        for recorder in recorders[2:]:
+        for recorder, config in zip(recorders[2:], ("sharing" if sharing else "peer", "peer"), strict=True):
             peer = cluster.start_peer(
                 wait=False,
-                environ={"DRAGONET_CONFIG": str(folder / "peer.toml")},
+                environ={"DRAGONET_CONFIG": str(folder / f"{config}.toml")},
                 flags=["--advertise", recorder.address],
             )
             recorder.target = peer.address
@@ -221,8 +226,9 @@ def test_others_get_nothing(pulled: World, who: str, machine: int) -> None:
     for what, path in pulled.places.items():
         for method, fields in (("GET", {}), ("HEAD", {}), ("GET", {"Range": "bytes=0-99"})):
             check_refused(client.ask(path, method, **fields), f"{what} for {who}")
-    for path in (f"{PRIVATE}/tags/list", f"{PRIVATE}/referrers/{digest_of(pulled.manifest)}"):
-        check_refused(client.ask(path), path)
+    check_refused(client.ask(f"{PRIVATE}/tags/list"), "the tags")
+    referrers = client.ask(f"{PRIVATE}/referrers/{digest_of(pulled.manifest)}")
+    assert referrers.status in (401, 404), "this registry knows of none"
 
 
 @pytest.mark.parametrize("who", REFUSED)
@@ -278,7 +284,7 @@ def test_commands_get_nothing_private(pulled: World) -> None:
     """What is held for gateways is no task of a command; nor is it read with a seeder's login."""
     layer, secret = pulled.registry.url(PRIVATE, digest_of(LAYER)), f"Authorization: {BOB}"
     for peer in pulled.cluster.peers:
-        pulled.cluster.get(f"{layer}?kind=blob", peer).check_failed()
+        pulled.cluster.get(f"{layer}?kind=blob", peer).check_failed("may not be read by everybody")
         pulled.cluster.get(f"{layer}?kind=blob", peer, "--no-origin").check_failed()
         pulled.cluster.get(layer, peer, "--header", secret).check_failed()
         pulled.cluster.get(layer, peer, "--no-origin").check_failed()
@@ -304,7 +310,9 @@ def test_skopeo(pulled: World, tmp_path: Path) -> None:
     for user, password in (("bob", PASSWORD), (USER, "wrong"), ("", "")):
         refused = copy(pulled.registry, peer, tmp_path / f"not-{user}", user, password, fails=True)
         assert "unauthorized" in refused or "authentication required" in refused or "denied" in refused
-    assert pulled.given(PRIVATE, LAYER) < 3 * len(LAYER), "once for images, once for a command"
+    for user in ("", "bob"):
+        copy(pulled.registry, peer, tmp_path / f"open-{user}", user, repository=OPEN)
+    assert pulled.given(PRIVATE, LAYER) <= 2 * len(LAYER), "once for images, once for a command"
 
 
 def test_a_token_that_ends(pulled: World) -> None:
@@ -381,11 +389,34 @@ def test_user_and_password(images: tuple[Path, bytes, str], tmp_path: Path) -> N
         for authorization in (*refused, basic("carol", "wrong")):
             for path in (f"manifests/{digest_of(manifest)}", f"blobs/{digest_of(LAYER)}", "manifests/v1"):
                 check_refused(Client(other, registry.name, authorization).ask(f"{PRIVATE}/{path}"), path)
-        assert Client(other, registry.name, CAROL).ask(f"{PRIVATE}/blobs/{digest_of(LAYER)}").body == LAYER
+        layer = f"{PRIVATE}/blobs/{digest_of(LAYER)}"
+        assert Client(other, registry.name, CAROL).ask(layer).body == LAYER
+        other.terminate()
+        other.wait()
+        other.restart()
+        check_refused(Client(other, registry.name, CAROL).ask(layer), "proofs end with the process")
         registry.__enter__()
+        assert Client(other, registry.name, CAROL).pull(PRIVATE)[1:] == [LAYER, SMALL]
+        assert registry.gets(f"/v2/{layer}") == 0, "it was all here"
         for authorization in (*refused, basic("carol", "wrong")):
             for path in (f"manifests/{digest_of(manifest)}", f"blobs/{digest_of(LAYER)}", "manifests/v1"):
                 check_refused(Client(other, registry.name, authorization).ask(f"{PRIVATE}/{path}"), path)
+
+
+def test_a_login_that_a_machine_shares(images: tuple[Path, bytes, str], tmp_path: Path) -> None:
+    folder, manifest, _ = images
+    with (
+        DockerRegistry(folder, require_program("docker-registry"), auth=htpasswd(tmp_path)) as registry,
+        cluster_with(registry, tmp_path, [], sharing=True) as cluster,
+    ):
+        sharing, other = (Client(peer, registry.name) for peer in cluster.peers)
+        assert sharing.pull(PRIVATE)[1:] == [LAYER, SMALL]
+        for path in (f"manifests/{digest_of(manifest)}", f"blobs/{digest_of(LAYER)}", "manifests/v1"):
+            check_refused(other.ask(f"{PRIVATE}/{path}"), "it is that machine's, and nobody else's")
+            answer = client_with(sharing, REFUSED["a wrong password"]).ask(f"{PRIVATE}/{path}")
+            check_refused(answer, "who shows something is judged by it")
+        assert client_with(other, ALICE).pull(PRIVATE)[1:] == [LAYER, SMALL]
+        assert registry.gets(f"/v2/{PRIVATE}/blobs/{digest_of(LAYER)}") == 1
 
 
 def test_a_repository_that_becomes_private(images: tuple[Path, bytes, str], tmp_path: Path) -> None:
@@ -445,11 +476,12 @@ def copy(
     user: str,
     password: str = PASSWORD,
     *,
+    repository: str = PRIVATE,
     fails: bool = False,
 ) -> str:
-    """Have skopeo copy the private image through a gateway to a folder; what it said."""
+    """Have skopeo copy an image through a gateway to a folder; what it said."""
     login = ["--src-creds", f"{user}:{password}"] if user else []
-    source = f"docker://{peer.gateway}/{registry.name.replace(':', '_')}/{PRIVATE}:v1"
+    source = f"docker://{peer.gateway}/{registry.name.replace(':', '_')}/{repository}:v1"
     command = [
         require_program("skopeo"),
         "--insecure-policy",

@@ -169,10 +169,11 @@ class ImageLab:
         self, name: str, machine: Machine, address: str, *flags: str, folder: Path | None = None
     ) -> Daemon:
         folder = folder or self._folder(name)
-        data = ("--data-dir", str(folder / "data"))
+        plain = f"source.options.oci.insecure={self.store.address},{self.network.gateway}"
+        flags += ("--data-dir", str(folder / "data"), "--set", plain)
         daemon = Daemon(
             name,
-            [name.rstrip("0123456789"), *flags, *data],
+            [name.rstrip("0123456789"), *flags],
             address=address,
             folder=folder,
             environ=self.environ(folder),
@@ -188,7 +189,6 @@ class ImageLab:
             "DRAGONET_LOG_LEVEL": "debug",
             "DRAGONET_LOG_FORMAT": "json",
             "DRAGONET_REGISTRY_ALLOW": f"{self.store.address}:*",
-            "DRAGONET_SOURCE_OPTIONS": f"oci.insecure={self.store.address}",
         }
         return clean_environment(folder, {**own, **self._environ})
 
@@ -238,10 +238,10 @@ class ImageLab:
 
     # --- pulls ------------------------------------------------------------------------------------
 
-    def reference(self, image: Image, *, digest: bool = False) -> str:
-        """What the image is called by a runtime."""
+    def reference(self, image: Image, *, digest: bool = False, registry: str = "") -> str:
+        """What the image is called by a runtime; ``registry`` where it is had from another one."""
         held = f"@{image.manifest.digest}" if digest else f":{image.tag}"
-        return f"{self.registry.name}/{image.repository}{held}"
+        return f"{registry or self.registry.name}/{image.repository}{held}"
 
     def pull(self, image: Image, runtime: str, hosts: Iterable[Host] | None = None) -> list[Pull]:
         """Begin to pull on some hosts (default: all) at the same time."""

@@ -333,7 +333,7 @@ def write_registries(etc: Path, registry: str, *, mirror: bool) -> None:
         place = f"{GATEWAY}/{registry.replace(':', '_')}"
         text += f'\n[[registry.mirror]]\nlocation = "{place}"\ninsecure = true\n'
     (etc / "registries.conf.d").mkdir(exist_ok=True)
-    (etc / "registries.conf.d" / "lab.conf").write_text(text)
+    (etc / "registries.conf.d" / f"{registry.replace(':', '-')}.conf").write_text(text)
     (etc / "registries.conf").write_text("unqualified-search-registries = []\n")
 
 

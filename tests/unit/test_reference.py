@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from cdn.metrics import OriginMetrics
 from peer.cli.app import app
 from peer.config import Config
+from peer.gateway.metrics import RegistryMetrics
 from scheduler.metrics import SchedulerMetrics
 from shared.config.fields import keys_of
 from shared.http.metrics import HttpMetrics
@@ -29,7 +30,7 @@ def test_the_configuration_page_is_up_to_date() -> None:
 def test_every_metric_is_on_the_metrics_page() -> None:
     text = (REFERENCE / "metrics.md").read_text(encoding="utf-8")
     registry = CollectorRegistry()
-    for metrics in (SwarmMetrics, OriginMetrics, SchedulerMetrics, HttpMetrics):
+    for metrics in (SwarmMetrics, OriginMetrics, SchedulerMetrics, HttpMetrics, RegistryMetrics):
         metrics(registry)
     names = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
     for folder in ("shared", "scheduler", "cdn", "peer"):

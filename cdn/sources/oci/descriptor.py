@@ -80,7 +80,8 @@ def told_digest(headers: Headers) -> str:
 def told(reference: Reference, kind: Kind, headers: Headers) -> Descriptor | None:
     """What the head of an answer tells; None where it does not tell enough, or what cannot be."""
     length = headers.get("content-length", "").strip()
-    if not _LENGTH.fullmatch(length) or "transfer-encoding" in headers:
+    coded = headers.get("content-encoding", "identity").strip().lower() != "identity"
+    if not _LENGTH.fullmatch(length) or "transfer-encoding" in headers or coded:
         return None
     size, media_type = int(length), headers.get("content-type", "").strip()
     digest = told_digest(headers)

@@ -25,7 +25,7 @@ VIA = "1.1 dragonet"
 """Sent with each question (RFC 9110 §7.6.3), so that one of our own gateways knows when it is asked in a circle."""
 
 _WORDS = 64 * 1024
-"""Bytes of the longest body that is read of an answer that refuses."""
+"""Bytes of the longest body that is kept of an answer that gives nothing."""
 
 
 class RegistryDoor:
@@ -99,32 +99,38 @@ class RegistryDoor:
     ) -> ClientResponse:
         """One question, whatever its answer is. Redirections are followed without credentials.
 
-        The body is read where ``most`` (bytes) is above zero, or where the answer refuses. Raises SourceError,
-        also for a body that is longer.
+        The body of a good answer is read where ``most`` (bytes) is above zero. Raises SourceError, also for one
+        that is longer.
         """
         asked, url = SourceRequest(place, headers), place
         for _ in range(self._config.redirects + 1):
-            self._policy.check_url(url)
-            try:
-                async with self._client.stream(
-                    method, url, headers=hop_headers(asked, url), timeout=self._config.header_timeout
-                ) as answer:
-                    trail.append(Hop(url, answer.status, answer.headers))
-                    location = answer.headers.get("location", "")
-                    if method == "HEAD" or not follow or answer.status not in REDIRECTS or not location:
-                        whole = await _whole(answer, most if method == "GET" else _WORDS, url)
-                    if not follow or answer.status not in REDIRECTS or not location:
-                        return whole
-            except HttpConnectError as error:
-                raise SourceError(f"the registry cannot be reached: {error}", fault="reader") from error
-            except HttpError as error:
-                raise SourceError(f"the registry gave no answer: {error}") from error
-            except InvalidRequest as error:
-                raise SourceError(str(error), fault="request") from error
+            fields = hop_headers(asked, url) | {"accept-encoding": "identity"}
+            answer = await self._hop(method, url, fields, trail, most)
+            location = answer.headers.get("location", "")
+            if not follow or answer.status not in REDIRECTS or not location:
+                return answer
             url = next_hop(asked, url, location)
         raise SourceError(
             f"{redact_url(place)} redirects more than {self._config.redirects} times (source.redirects)"
         )
+
+    async def _hop(
+        self, method: str, url: str, headers: dict[str, str], trail: Trail, most: int
+    ) -> ClientResponse:
+        self._policy.check_url(url)
+        try:
+            async with self._client.stream(
+                method, url, headers=headers, timeout=self._config.header_timeout
+            ) as answer:
+                trail.append(Hop(url, answer.status, answer.headers))
+                # The body of a HEAD is read, too: its end leaves a connection that can be used again.
+                return await _whole(answer, most if method == "GET" else _WORDS, url)
+        except HttpConnectError as error:
+            raise SourceError(f"the registry cannot be reached: {error}", fault="reader") from error
+        except HttpError as error:
+            raise SourceError(f"the registry gave no answer: {error}") from error
+        except InvalidRequest as error:
+            raise SourceError(str(error), fault="request") from error
 
     def __repr__(self) -> str:
         return f"<RegistryDoor with {self.access!r}>"
@@ -148,18 +154,18 @@ def refused_answer(reference: Reference, url: str, answer: ClientResponse) -> So
 
 
 async def _whole(answer: ClientStream, most: int, url: str) -> ClientResponse:
-    refuses = answer.status >= 400
-    limit = max(most, _WORDS) if refuses else most
+    good = answer.status < 300
+    limit = most if good else _WORDS
     body = bytearray()
     while limit and (chunk := await answer.receive()):
         body += chunk
-        if len(body) > limit and refuses:
-            body.clear()
-            break
-        if len(body) > limit:
+        if len(body) > limit and good:
             raise SourceError(
                 f"{redact_url(url)} answered with more than the {limit} bytes that are accepted"
             )
+        if len(body) > limit:
+            body.clear()
+            break
     return ClientResponse(answer.status, answer.headers, bytes(body))
 
 

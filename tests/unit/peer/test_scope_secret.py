@@ -44,7 +44,7 @@ def test_one_of_another_size_is_replaced(tmp_path: Path, text: str) -> None:
 
 def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "scope-secret").write_text("no digits")
-    with pytest.raises(ConfigError, match="scope-secret cannot be read.*Remove it"):
+    with pytest.raises(ConfigError, match=r"scope-secret cannot be read.*Remove it"):
         read_scope_secret(tmp_path)
     with pytest.raises(ConfigError, match="cannot be kept in"):
         read_scope_secret(tmp_path / "absent")

@@ -206,8 +206,8 @@ class Driver:
 
     def read_failed(self, host: str, **fields: Any) -> None:
         given = self.grant(host)
-        words = fields.pop("words", "it failed")
-        self.say(host, SourceFailed(given.task, given.grant, Failure(words, **fields)))
+        words, wrong = fields.pop("words", "it failed"), fields.pop("wrong", False)
+        self.say(host, SourceFailed(given.task, given.grant, Failure(words, **fields), wrong))
 
     # --- time
 

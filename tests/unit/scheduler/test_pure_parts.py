@@ -107,7 +107,7 @@ def test_shares_are_disjoint_and_leave_nothing_out(numbers: set[int], shares: in
 
 
 def test_ungranted_pieces() -> None:
-    some, everything = Grant("1", "a", Bitmap([0, 1]), 0.0), Grant("2", "b", None, 0.0)
+    some, everything = Grant("1", "a", Bitmap([0, 1]), 0.0, "u"), Grant("2", "b", None, 0.0, "u")
     assert ungranted(None, []) is None
     assert ungranted(None, [some]) == Bitmap()
     assert ungranted(Bitmap([0, 1, 2]), [some]) == Bitmap([2])
@@ -198,6 +198,7 @@ def test_many_digests_come_in_batches() -> None:
         {"upload_slots": 0},
         {"uploads": -1},
         {"location": "x" * 300},
+        {"secret": bytes(31)},
     ],
 )
 def test_leases_that_cannot_be_taken(changes: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -143,6 +144,7 @@ async def test_a_lease_in_json(running: Fixture) -> None:
         "scheduler": "here",
         "ttl": 10.0,
         "known": False,
+        "secret": b64encode(running.service.state.cluster.secret).decode(),
     }
 
 

@@ -26,6 +26,7 @@ from shared.protocol import (
     SourcePieces,
     SourceRevoked,
     TaskDescribed,
+    TaskFailed,
     TaskMeta,
     TaskMoved,
     TaskRemoved,
@@ -40,7 +41,10 @@ SEEDERS = ("seeder1", "seeder2")
 HOSTS = PEERS + SEEDERS
 PUBLIC = TaskSpec(url="https://origin.test/public")
 PRIVATE = TaskSpec(url="https://origin.test/private", scope="cd" * 16)
-SPECS = (PUBLIC, PRIVATE)
+DIGEST = "sha256:" + "ab" * 32
+PLACES = tuple(TaskSpec(url=f"https://{place}.test/blob", digest=DIGEST) for place in "uvw")
+SECRET_PLACES = tuple(TaskSpec(url=spec.url, digest=DIGEST, scope="ef" * 16) for spec in PLACES)
+SPECS = (PUBLIC, PRIVATE, *PLACES, *SECRET_PLACES)
 PIECES = 12
 REVALIDATE = 3.0
 
@@ -56,7 +60,11 @@ def described(version: str, **fields: Any) -> TaskMeta:
 
 
 class CheckedDriver(Driver):
-    """Checks every parent list at the moment it is sent."""
+    """Checks every parent list and every grant at the moment it is sent."""
+
+    def __init__(self, seed: int, **settings: Any) -> None:
+        super().__init__(seed, **settings)
+        self.checked: set[str] = set()
 
     def take(self, decisions: list[tuple[str, Assignment]]) -> None:
         cluster = self.state.cluster
@@ -72,7 +80,33 @@ class CheckedDriver(Driver):
                     assert present.live
             if isinstance(assignment, SourceGranted):
                 assert cluster.present(child) is not None
+                self.check_place(child, assignment)
+            if isinstance(assignment, TaskFailed):
+                check_words(assignment)
         super().take(decisions)
+
+    def check_place(self, reader: str, given: SourceGranted) -> None:
+        """Who named places reads at one of them; of content with a scope nobody else reads."""
+        task = self.state.cluster.tasks.get(given.task)
+        told_again = given.grant in self.checked
+        self.checked.add(given.grant)
+        if task is None or told_again or not given.spec.digest or given.grant not in task.grants:
+            return
+        peer = task.waiting.get(reader)
+        named = {} if peer is None or peer.cluster_only else peer.places
+        if given.spec.scope or any(may_read for may_read in named.values()):
+            own = [place for url in named if (place := task.places.get(url)) and named[url]]
+            usable = [place.url for place in own if place.failure is None and reader not in place.tried]
+            assert given.spec.url in usable or (not usable and not given.spec.scope)
+
+
+def check_words(told: TaskFailed) -> None:
+    """A host hears of its own places only, and of each what happened there."""
+    for url, failure in told.places.items():
+        if failure.words.startswith("failed at") and failure is not told.failure:
+            assert failure.words == f"failed at {url}"
+    if told.places and told.failure.words.startswith("failed at"):
+        assert told.failure.words.removeprefix("failed at ") in told.places
 
 
 class Cluster(RuleBasedStateMachine):
@@ -83,14 +117,26 @@ class Cluster(RuleBasedStateMachine):
         seed=st.integers(0, 9),
         absent=st.sets(hosts, max_size=4),
         wanting=st.sets(peers),
+        placed=st.lists(st.tuples(peers, st.sampled_from(PLACES)), max_size=5),
+        secretly=st.booleans(),
     )
-    def begin(self, readers: int, seed: int, absent: set[str], wanting: set[str]) -> None:
+    def begin(
+        self,
+        readers: int,
+        seed: int,
+        absent: set[str],
+        wanting: set[str],
+        placed: list[tuple[str, TaskSpec]],
+        secretly: bool,
+    ) -> None:
         self.d = CheckedDriver(seed, origin_readers=readers, parents=2)
         self.versions: dict[str, int] = defaultdict(lambda: 1)
         self.seen_digests: dict[tuple[str, str, int], bytes] = {}
         self.restarts = 0
         self.d.join(*(host for host in HOSTS if host not in absent))
         self.d.want(*(host for host in PEERS if host in wanting), spec=PUBLIC)
+        for host, place in placed:
+            self.d.want(host, spec=SECRET_PLACES[PLACES.index(place)] if secretly else place)
 
     # --- helpers
 
@@ -222,10 +268,16 @@ class Cluster(RuleBasedStateMachine):
                 self.d.say(host, SourcePieces(given.task, given.grant, version, everything))
             self.d.say(host, SourceFinished(given.task, given.grant, about))
 
-    @rule(host=hosts, fault=st.sampled_from(["origin", "reader", "request"]))
-    def reading_fails(self, host: str, fault: Any) -> None:
+    @rule(
+        host=hosts,
+        fault=st.sampled_from(["origin", "reader", "request"]),
+        status=st.sampled_from([401, 404, 500]),
+        wrong=st.booleans(),
+    )
+    def reading_fails(self, host: str, fault: Any, status: int, wrong: bool) -> None:
         for given in self.granted(host)[-1:]:
-            self.d.say(host, SourceFailed(given.task, given.grant, Failure("failed", 500, fault=fault)))
+            failure = Failure(f"failed at {given.spec.url}", status, fault=fault)
+            self.d.say(host, SourceFailed(given.task, given.grant, failure, wrong))
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.5, 6.0, 20.0]), renewing=st.booleans())
     def time_passes(self, seconds: float, renewing: bool) -> None:
@@ -243,6 +295,10 @@ class Cluster(RuleBasedStateMachine):
                 assert cluster.serving(grant.host)
                 if task.spec.scope:
                     assert grant.host in task.peers
+                if grant.place:
+                    place = task.places.get(grant.place)
+                    assert place is not None
+                    assert place.failure is None
         total = sum(len(task.grants) for task in cluster.tasks.values())
         assert sum(cluster.reads.values()) == total
 

@@ -102,6 +102,7 @@ GOOD = answer(*told(), body=BODY)
         told(Content_Type="text/html; charset=utf-8"),
         told(Content_Type=""),
         (*told(Content_Length=""), "Transfer-Encoding: chunked"),
+        (*told(Content_Length="17"), "Content-Encoding: gzip"),
     ],
 )
 async def test_what_a_head_tells_wrongly_is_learned_from_the_manifest(head: tuple[str, ...]) -> None:
@@ -198,6 +199,18 @@ async def test_pages_are_no_blobs() -> None:
                 await asking.head(Reference(address, "a", "v1", ""), "manifest", login)
 
 
+async def test_refusals_of_any_length() -> None:
+    def refuses(method: str, target: str, headers: dict[str, str]) -> Iterator[bytes]:
+        yield answer("Retry-After: 3", status=429)
+        while True:
+            yield b"no " * 10000
+
+    async with registry(refuses) as address, client() as asking:
+        said = await asking.get(address, "a", "tags/list", "", {}, None)
+        assert (said.status, said.body, said.headers.get("retry-after")) == (429, b"", "3")
+        assert (await asking.unauthenticated(Reference(address, "a", "v1", ""), "manifest")).status == 429
+
+
 # --- leading elsewhere --------------------------------------------------------------------------------
 
 
@@ -232,6 +245,28 @@ async def test_places_that_are_never_asked(location: str) -> None:
                 await asking.head(Reference(address, "a", "v1", ""), "manifest", login)
             with pytest.raises(SourceError, match=r"is denied|not followed|to nowhere"):
                 await asking.get(address, "a", "tags/list", "", {}, login)
+
+
+async def test_connections_are_used_again() -> None:
+    """A HEAD is what is asked most."""
+    opened, asked = 0, 0
+
+    async def handle(stream: trio.SocketStream) -> None:
+        nonlocal opened, asked
+        opened += 1
+        async with stream:
+            while await stream.receive_some(65536):
+                asked += 1
+                await stream.send_all(GOOD[: -len(BODY)].replace(b"Connection: close\r\n", b""))
+
+    async with trio.open_nursery() as nursery, client() as asking:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        reference = Reference(f"127.0.0.1:{listener.socket.getsockname()[1]}", "a", "v1", "")
+        for _ in range(5):
+            await asking.head(reference, "manifest", None)
+        assert (opened, asked) == (1, 5)
+        nursery.cancel_scope.cancel()
 
 
 async def test_denied_registries_are_not_asked() -> None:

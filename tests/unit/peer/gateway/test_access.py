@@ -91,6 +91,17 @@ async def test_a_tag_is_always_looked_up(monkeypatch: pytest.MonkeyPatch, autoju
     assert (await granted(world, tag())).descriptor == descriptor("v2")
 
 
+@pytest.mark.parametrize("shown", ["Basic Og==", "basic Og=="])
+async def test_an_empty_name_is_nobody(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, shown: str
+) -> None:
+    """Podman and skopeo show one where they have no login."""
+    world = new_world(monkeypatch, team_app={"alice"}, open_app={""})
+    await granted(world, tag(repository="open/app"), shown)
+    assert await refused(world, tag(), shown) == 401
+    assert world.registry.heads == []
+
+
 async def test_public_is_one_repository(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     world = new_world(monkeypatch, team_app={""}, team_other={"alice"})
     await granted(world, tag())
@@ -409,6 +420,40 @@ async def test_a_cluster_that_does_not_answer(
     assert (await granted(world, blob())).cluster_only
 
 
+async def test_trouble_with_a_blob_does_not_hide_tags(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    world = new_world(monkeypatch, team_app={""})
+    await granted(world, tag())
+    await trio.sleep(1000)
+    world.registry.trouble = DOWN
+    assert await refused(world, blob()) == 0
+    assert (await granted(world, tag())).stale
+
+
+async def test_what_is_known_not_to_be_public_is_not_served_stale(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Though this host has forgotten that the descriptor of the tag is outdated."""
+    world = new_world(monkeypatch, team_app={""})
+    await granted(world, tag())
+    await trio.sleep(1000)
+    world.registry.readers["team/app"] = {"alice"}
+    assert await refused(world, blob()) == 401
+    world.registry.trouble = DOWN
+    await trio.sleep(10)
+    with pytest.raises(SourceError, match="cannot be asked"):
+        await world.access.check(tag(), "")
+
+
+async def test_a_clear_no_is_no_trouble(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    world = new_world(monkeypatch, team_app={""})
+    world.swarm.held.add(blob_spec(REGISTRY, "team/app", blob("gone").digest).task_id)
+    world.registry.challenge = ""
+    assert await refused(world, blob("gone")) == 404
+    assert world.swarm.looked == []
+
+
 # --- shared logins -------------------------------------------------------------------------------------
 
 
@@ -421,6 +466,34 @@ async def test_a_shared_login(monkeypatch: pytest.MonkeyPatch, autojump_clock: M
     assert (verdict.scope, verdict.headers) == (SCOPE, {"authorization": ALICE})
     await trio.sleep(10)
     assert await refused(world, tag(), EVE) == 401, "who shows something is judged by that"
+
+
+async def test_a_shared_login_that_changes(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    config = RegistryConfig(allow=(REGISTRY,), share_login=(REGISTRY,))
+    world = new_world(monkeypatch, config, team_app={"alice"})
+    world.registry.own = Login("alice", "secret")
+    await granted(world, blob())
+    world.registry.readers["team/app"] = {"bob"}
+    world.access.forget(blob(), "")
+    await trio.sleep(5)
+    assert await refused(world, blob()) == 401
+
+
+async def test_a_login_that_cannot_be_read_is_none(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    config = RegistryConfig(allow=(REGISTRY,), share_login=(REGISTRY,))
+    world = new_world(monkeypatch, config, team_app={"alice"}, open_app={""})
+
+    async def own_login(_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise SourceError("docker's credentials cannot be read", fault="reader")
+
+    monkeypatch.setattr(world.registry, "own_login", own_login)
+    await granted(world, tag(repository="open/app"))
+    assert await refused(world, tag()) == 401
 
 
 async def test_a_login_is_shared_only_where_it_is_said(

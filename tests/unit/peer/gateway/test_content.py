@@ -10,7 +10,7 @@ from peer.gateway.content import (
     is_manifest_type,
     manifest_type,
     select_blob,
-    select_manifest,
+    select_whole,
 )
 from peer.gateway.target import Target
 from shared.http.fields import Headers
@@ -30,7 +30,8 @@ def test_types_that_tell(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "application/json", "text/html", "text/html; application/vnd.x+json", "application/vnd.x\r\n+json"]
+    "text",
+    ["", "application/json", "text/html", "text/html; application/vnd.x+json", "application/vnd.x\r\n+json"],
 )
 def test_types_that_do_not(text: str) -> None:
     assert not is_manifest_type(text)
@@ -82,11 +83,14 @@ def test_ranges(wanted: str, status: int, span: Span | None) -> None:
     fields = dict(selection.headers)
     assert fields["etag"] == f'"{DIGEST}"'
     assert fields["accept-ranges"] == "bytes"
-    assert fields.get("content-range") == {
-        200: None,
-        206: span and f"bytes {span.start}-{span.stop - 1}/3000",
-        416: "bytes */3000",
-    }[status]
+    assert (
+        fields.get("content-range")
+        == {
+            200: None,
+            206: span and f"bytes {span.start}-{span.stop - 1}/3000",
+            416: "bytes */3000",
+        }[status]
+    )
 
 
 def test_a_backward_range_of_another_version_is_ignored() -> None:
@@ -99,9 +103,9 @@ def test_conditions() -> None:
     other = Headers([("if-none-match", '"x"')])
     for method in ("GET", "HEAD"):
         assert select_blob(method, same, 3000, DIGEST).status == 304
-        assert select_manifest(method, same, DIGEST).status == 304
+        assert select_whole(method, same, DIGEST).status == 304
         assert select_blob(method, other, 3000, DIGEST).status == 200
-    assert select_manifest("GET", Headers([("range", "bytes=1-2")]), DIGEST).status == 200
+    assert select_whole("GET", Headers([("range", "bytes=1-2")]), DIGEST).status == 200
     assert select_blob("HEAD", Headers([("range", "bytes=1-2")]), 3000, DIGEST).status == 200
 
 

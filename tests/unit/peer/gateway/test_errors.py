@@ -35,6 +35,7 @@ TARGET = Target("blobs", "quay.io", "team/app", digest="sha256:1")
         (SourceError("x", origin_status=429), 429, "TOOMANYREQUESTS", None),
         (SourceError("x", origin_status=500), 502, "UNKNOWN", None),
         (SourceError("x", origin_status=503, retry_after=3), 503, "UNAVAILABLE", "3"),
+        (SourceError("x", origin_status=504), 503, "UNAVAILABLE", None),
         (SourceError("x"), 502, "UNKNOWN", None),
         (SourceError("x", fault="request"), 403, "DENIED", None),
         (TaskNotFound("x"), 404, "BLOB_UNKNOWN", None),
@@ -56,6 +57,12 @@ def test_errors_as_answers(error: DragonetError, status: int, code: str, again: 
     told = msgspec.json.decode(cast(bytes, answer.body))
     detail = {"registry": "quay.io", "repository": "team/app", "reference": "sha256:1"}
     assert told == {"errors": [{"code": code, "message": "x", "detail": detail}]}
+
+
+def test_a_gateway_behind_a_gateway() -> None:
+    error = registry_error(SourceError("x", origin_status=508), TARGET)
+    assert (error.status, error.code) == (508, "DENIED")
+    assert "quay.io is a dragonet gateway" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ def test_every_byte_has_one_source(sent: int, obtained: dict[str, int]) -> None:
     shares = shared_out(sent, obtained)
     assert sum(shares.values()) == sent
     assert all(count >= 0 for count in shares.values())
-    assert set(shares) <= {source for source, count in obtained.items() if count} or not any(obtained.values())
+    assert set(shares) <= {source for source, count in obtained.items() if count} or not any(
+        obtained.values()
+    )
 
 
 def test_shares() -> None:

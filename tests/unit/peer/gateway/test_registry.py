@@ -76,9 +76,9 @@ class Gateway:
         self.metrics = RegistryMetrics(CollectorRegistry())
         self.router = Router()
         serving, passing = _As(self.parts.serve), _As(self.parts.pass_on)
-        RegistryGateway(
-            config, self.metrics, self.parts, cast(Any, passing), cast(Any, serving)
-        ).add_routes(self.router)
+        RegistryGateway(config, self.metrics, self.parts, cast(Any, passing), cast(Any, serving)).add_routes(
+            self.router
+        )
 
     async def ask(self, method: str = "GET", path: str = MANIFEST, **headers: str) -> Response:
         return await self.router(asking(method, path, **headers))

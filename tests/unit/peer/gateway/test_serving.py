@@ -81,11 +81,14 @@ async def test_a_blob_from_its_registry_then_from_the_store(autojump_clock: Cloc
 
 @pytest.mark.parametrize(
     ("wanted", "start", "stop"),
-    [("bytes=500-1499", 500, 1500), ("bytes=40000-", 40000, None), ("bytes=-500", -500, None), ("bytes=0-0", 0, 1)],
+    [
+        ("bytes=500-1499", 500, 1500),
+        ("bytes=40000-", 40000, None),
+        ("bytes=-500", -500, None),
+        ("bytes=0-0", 0, 1),
+    ],
 )
-async def test_ranges(
-    autojump_clock: Clock, world: World, wanted: str, start: int, stop: int | None
-) -> None:
+async def test_ranges(autojump_clock: Clock, world: World, wanted: str, start: int, stop: int | None) -> None:
     response = await ask(world, BLOB, Granted(), range=wanted)
     part = LAYER.data[start:stop]
     at = LAYER.data.find(part)
@@ -114,6 +117,8 @@ async def test_who_has_it_already_is_told_so(autojump_clock: Clock, world: World
     response = await ask(world, BLOB, Granted(), if_none_match=f'"{DIGEST}"')
     assert response.status == 304
     assert await body_of(response) == b""
+    assert (await ask(world, BLOB, Granted(), if_match='"other"')).status == 412
+    assert not world.registry.jobs
 
 
 async def test_head_of_a_blob_reads_nothing_of_it(autojump_clock: Clock, world: World) -> None:
@@ -209,7 +214,9 @@ async def test_wrong_content_never_comes_to_its_end(autojump_clock: Clock, world
     assert len(got) < len(LAYER.data)
 
 
-async def test_a_response_that_nobody_takes_lets_go_of_everything(autojump_clock: Clock, world: World) -> None:
+async def test_a_response_that_nobody_takes_lets_go_of_everything(
+    autojump_clock: Clock, world: World
+) -> None:
     response = await ask(world, BLOB, Granted())
     body: Any = response.body
     await body.aclose()

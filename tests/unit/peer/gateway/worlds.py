@@ -137,13 +137,10 @@ async def body_of(response: Response) -> bytes:
     try:
         if not hasattr(body, "__aiter__"):
             return bytes(body)
-        parts = []
         try:
-            async for chunk in body:
-                parts.append(bytes(chunk))
+            return b"".join([bytes(chunk) async for chunk in body])
         finally:
             await body.aclose()
-        return b"".join(parts)
     finally:
         response.finish()
 

@@ -55,9 +55,7 @@ def test_a_gateway_elsewhere_has_a_dial_timeout() -> None:
     there = parse_gateway("https://gateway.example")
     table = tomllib.loads(hosts.new(there, ""))
     assert table == {
-        "host": {
-            "https://gateway.example:443": {"capabilities": ["pull", "resolve"], "dial_timeout": "2s"}
-        }
+        "host": {"https://gateway.example:443": {"capabilities": ["pull", "resolve"], "dial_timeout": "2s"}}
     }
 
 
@@ -84,9 +82,7 @@ def test_however_a_file_is_written_its_hosts_come_after(text: str) -> None:
     kept = {url: o for url, o in before.get("host", {}).items() if url.rstrip("/") != GATEWAY}
     assert others == list(kept)
     assert {url: after["host"][url] for url in others} == kept
-    assert {k: v for k, v in after.items() if k != "host"} == {
-        k: v for k, v in before.items() if k != "host"
-    }
+    assert {k: v for k, v in after.items() if k != "host"} == {k: v for k, v in before.items() if k != "host"}
     assert ("\r\n" in edited) == ("\r\n" in text)
     assert hosts.with_gateway("f", edited, HERE) == edited
 
@@ -98,7 +94,9 @@ def test_a_former_gateway_goes() -> None:
     assert list(edited["host"]) == ["http://127.0.0.1:7000", "https://mirror.example", "http://10.0.0.1:5000"]
 
 
-URLS = st.sampled_from([f"http{s}://{name}" for s in ("", "s") for name in ("a.example", "b", "10.0.0.1:5000")])
+URLS = st.sampled_from(
+    [f"http{s}://{name}" for s in ("", "s") for name in ("a.example", "b", "10.0.0.1:5000")]
+)
 PATHS = st.text(st.characters(codec="utf-8"), max_size=10)
 OPTIONS = st.fixed_dictionaries(
     {},

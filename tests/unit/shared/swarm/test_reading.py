@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from shared.store import Store, StoreConfig
 from shared.swarm import reading as module
 from shared.swarm.origin import OriginJob, OriginSink
 from shared.swarm.reading import ReadOrder, open_reading, read_whole
+from shared.task.digest import piece_digest
 from shared.task.identity import TaskSpec
 from tests.unit.shared.swarm.fakes import (
     PIECE,
@@ -350,6 +352,31 @@ async def test_a_disk_that_damages_everything(autojump_clock: Clock, world: Worl
 
 
 # --- from a real store ----------------------------------------------------------------------------------------
+
+
+async def test_a_piece_is_verified_ahead_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Sample(random.Random(3).randbytes(9 * 65536), piece_length=65536)
+    verified: list[bytes] = []
+
+    def digest(data: memoryview) -> bytes:
+        verified.append(bytes(data[:16]))
+        return piece_digest(data)
+
+    async with Store.open(tmp_path, StoreConfig()) as store, running_host(store, FakeOrigin(of)) as host:
+        assert (await read_whole(host, ReadOrder(SPEC), len(of.data))).data == of.data
+    monkeypatch.setattr("shared.store.task.piece_digest", digest)
+    async with Store.open(tmp_path, StoreConfig()) as store, running_host(store, FakeOrigin(of)) as host:
+        body = (await open_reading(host, ReadOrder(SPEC))).body(0, len(of.data))
+        async with aclosing(body):
+            data = bytearray(await anext(body))
+            with trio.fail_after(10):
+                while len(verified) < 2:
+                    await trio.lowlevel.checkpoint()
+            await take(body, data)
+    assert data == of.data
+    assert verified == [of.piece(number)[:16] for number in range(of.count)]
 
 
 async def test_from_disk(tmp_path: Path) -> None:

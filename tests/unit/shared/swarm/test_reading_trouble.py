@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -22,6 +23,7 @@ from shared.protocol import Failure, PeerRegistered, TaskFailed, TaskFresh, Task
 from shared.swarm.origin import OriginJob, OriginSink
 from shared.swarm.reading import ReadOrder, open_reading
 from shared.task.generation import in_generation
+from shared.task.identity import TaskSpec
 from tests.unit.shared.swarm.fakes import (
     PIECE,
     SPEC,
@@ -191,6 +193,25 @@ async def test_a_parent_that_dies_and_nobody_else_ends_in_time(autojump_clock: C
         with pytest.raises(Unavailable, match="nothing more"):
             await collect(reading)
     assert 60 <= trio.current_time() < 100
+
+
+async def test_each_reader_hears_of_its_own_place(autojump_clock: Clock, world: World) -> None:
+    world.linked()
+    mirror = msgspec.structs.replace(KNOWN, url="https://mirror.example/file")
+    failures = {KNOWN.url: Failure("not here", 404), mirror.url: Failure("come later", 503)}
+    statuses: dict[str, int | None] = {}
+
+    async def one(spec: TaskSpec) -> None:
+        with pytest.raises(SourceError) as caught:
+            await begin(world, spec)
+        statuses[spec.url] = caught.value.origin_status
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, KNOWN)
+        nursery.start_soon(one, mirror)
+        await trio.testing.wait_all_tasks_blocked()
+        await world.host.assigned(TaskFailed(KNOWN.task_id, failures[KNOWN.url], failures))
+    assert statuses == {KNOWN.url: 404, mirror.url: 503}
 
 
 async def test_a_full_store_is_told(autojump_clock: Clock, world: World) -> None:

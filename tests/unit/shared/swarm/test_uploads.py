@@ -220,6 +220,23 @@ async def test_over_the_server(tmp_path: Path) -> None:
         assert answers[0][2] == OF.piece(0)
 
 
+async def test_over_the_server_without_a_slot(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore()
+    await store.hold(OF)
+    parent = Parent(store)
+    router = Router()
+    parent.uploads.add_routes(router)
+    data = f"GET /v1/tasks/{SPEC.task_id}/pieces/1 HTTP/1.1\r\nHost: h\r\nDragonet-Version: v1\r\n\r\n".encode()
+    async with aclosing(parent.tasks):
+        taken = [await parent.ask(0), await parent.ask(1)]
+        ((status, headers, _),) = parse(await exchange(router, data), "GET")
+        assert status == 503, "children take any other status for a broken parent"
+        assert "retry-after" in {name.lower() for name in headers}
+        for response in taken:
+            response.finish()
+        parent.at_rest()
+
+
 async def test_idle_tasks_close_though_others_go_meanwhile(autojump_clock: trio.testing.MockClock) -> None:
     """Closing takes a moment, in which another idle task may be removed."""
     store = MemoryStore()
