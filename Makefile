@@ -3,7 +3,8 @@
 
 PY := .venv/bin/python
 ARGS ?=
-PROGRAMS := nginx curl docker-registry javac mvn
+PROGRAMS := nginx curl docker-registry javac mvn $(RUNTIMES)
+RUNTIMES := containerd ctr runc podman skopeo
 
 .PHONY: help deps test check demo bench lab
 
@@ -14,7 +15,7 @@ help:
 	@echo "make check   ruff, mypy, import-linter: all that CI looks at"
 	@echo "make demo    origin, scheduler, seeder and four peers as processes; 256 MiB to all at once"
 	@echo "make bench   measures beside curl, aria2c and nginx; writes docs/benchmarks.md"
-	@echo "make lab     tests in network namespaces (as root)"
+	@echo "make lab     tests in network namespaces, with container runtimes (as root)"
 
 deps: .venv/installed
 	@.ci/tools --try $(PROGRAMS)
@@ -37,8 +38,9 @@ demo: deps
 
 bench: deps
 	@.ci/tools nginx curl aria2c wrk wget
+	@[ "$$(id -u)" -ne 0 ] || .ci/tools ip tc docker-registry $(RUNTIMES)
 	$(PY) -m tests.bench.run $(or $(ARGS),--write docs/benchmarks.md)
 
 lab: deps
-	@.ci/tools ip
+	@.ci/tools ip tc nginx curl docker-registry $(RUNTIMES)
 	$(PY) -m pytest tests/lab $(ARGS)

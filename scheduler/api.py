@@ -16,7 +16,7 @@ from scheduler.checks import check_lease
 from scheduler.errors import UnknownHost
 from scheduler.hub import Subscription
 from scheduler.state import ClusterState
-from scheduler.views import host_views, task_detail, task_view
+from scheduler.views import host_views, listed_task, task_detail
 from shared.errors import InvalidRequest, TaskNotFound
 from shared.http.messages import Request, Response
 from shared.http.router import Router
@@ -132,7 +132,7 @@ class SchedulerApi:
         for task in reversed(tasks.values()):
             if len(shown) == limit:
                 break
-            shown.append(task_view(task))
+            shown.append(listed_task(task))
         return Response.json({"tasks": shown, "total": len(tasks)})
 
     async def task(self, request: Request) -> Response:

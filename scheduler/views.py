@@ -1,12 +1,13 @@
 """What the scheduler shows to people and tools. Pure. URLs are redacted, no header or scope is shown.
 
 Of the id of a private task only the beginning is shown: a whole one is all that a host asks to be told before it
-gives out pieces.
+gives out pieces. Where its content lies is not listed, either: that is for those who know the id.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from scheduler.cluster import Cluster
 from scheduler.tasks import Task
@@ -37,8 +38,18 @@ def host_views(cluster: Cluster) -> list[dict[str, Any]]:
     ]
 
 
+def listed_task(task: Task) -> dict[str, Any]:
+    """A task as everybody may see it, in short."""
+    shown = task_view(task)
+    if task.spec.scope:
+        parts = urlsplit(task.spec.url)
+        host = parts.netloc.rpartition("@")[2]
+        shown |= {"url": f"{parts.scheme}://{host}", "version": None, "failure": None}
+    return shown
+
+
 def task_view(task: Task) -> dict[str, Any]:
-    """A task in short."""
+    """A task in short, for those who know its id."""
     meta = task.meta
     return {
         "task_id": task.id[:SHOWN] if task.spec.scope else task.id,

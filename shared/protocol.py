@@ -33,6 +33,9 @@ VERSION_HEADER = "Dragonet-Version"
 MAX_PLACES = 8
 """Places that are kept for content known by its digest (``TaskSpec.digest``), which can be read at several."""
 
+KEY_HEADER = "Dragonet-Key"
+"""On piece and availability requests for content that not everybody may have: ``TaskSpec.piece_key``."""
+
 MSGPACK = "application/vnd.msgpack"
 SECRET_SIZE = 32
 """Bytes of the secret that the hosts of a cluster have in common (see HostLease)."""

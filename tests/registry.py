@@ -107,6 +107,11 @@ class DockerRegistry:
         """The oci:// URL of ``held``: "sha256:…", or a tag."""
         return f"oci://{self.name}/{repository}{'@' if ':' in held else ':'}{held}"
 
+    def blob_path(self, digest: str) -> Path:
+        """Where it keeps a blob."""
+        algorithm, _, digits = digest.partition(":")
+        return self.folder / "content/docker/registry/v2/blobs" / algorithm / digits[:2] / digits / "data"
+
     def gets(self, path: str) -> int:
         """How often ``path`` was asked for (GET), whatever the answer."""
         return self.log.count(f'"GET {path} ')

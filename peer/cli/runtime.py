@@ -28,6 +28,7 @@ runtime = App(
     help_format="plaintext",
 )
 
+_PROGRAMS = {"containerd": "containerd", "podman": "podman", "crio": "crio", "docker": "dockerd"}
 VERSION_PATIENCE = 10.0
 """Seconds that a runtime may take to tell its version."""
 
@@ -67,7 +68,7 @@ def configure(
     except InvalidRequest as error:
         raise UsageError(str(error)) from None
     outcome = run_blocking(lambda: change(_machine(config, root), asked, dry_run=dry_run))
-    notes = [*_refused(asked, outcome.registries), *outcome.notes]
+    notes = [*_absent(asked, root), *_refused(asked, outcome.registries), *outcome.notes]
     head = f"{asked.runtime} {'would pull' if dry_run else 'pulls'} through {asked.gateway.url}"
     if json:
         _print_json(outcome, notes, dry_run, runtime=asked.runtime, gateway=asked.gateway.url)
@@ -117,6 +118,7 @@ def restore(
     _print_outcome(outcome, done if outcome.changes else "nothing to put back", dry_run)
 
 
+@runtime.default
 @runtime.command
 def status(*, root: Root = Path("/"), json: Json = False, options: Common | None = None) -> int:
     """Tell which runtimes pull through dragonet, and whether their files were changed since."""
@@ -163,10 +165,13 @@ def _asked(config: Config, name: str, registry: tuple[str, ...], gateway: str | 
 
 def _machine(config: Config, root: Path) -> Machine:
     from peer.runtime.machine import Machine
+    from shared.config.places import SYSTEM_DATA, default_data_dir
 
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
-    return Machine(root.absolute(), config.host.data_dir)
+    # these are the machine's files, whoever asks
+    data_dir = config.host.data_dir
+    return Machine(root.absolute(), SYSTEM_DATA if data_dir == default_data_dir() else data_dir)
 
 
 def _containerd_version() -> Version | None:
@@ -186,6 +191,15 @@ def _containerd_version() -> Version | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return parse_version(done.stdout)
+
+
+def _absent(asked: Asked, root: Path) -> list[str]:
+    import shutil
+
+    program = _PROGRAMS[asked.runtime]
+    if root != Path("/") or shutil.which(program):
+        return []
+    return [f"{program} was not found on this machine"]
 
 
 def _refused(asked: Asked, registries: Iterable[str]) -> list[str]:
@@ -212,7 +226,7 @@ def _print_outcome(outcome: Outcome, head: str, dry_run: bool) -> None:
         for change in outcome.changes:
             print()
             for line in diff(change).splitlines():
-                print(printable(line))
+                print(printable(line.expandtabs(4)))
         if outcome.changes:
             print()
     for command in outcome.commands:

@@ -112,7 +112,8 @@ class Access:
     async def check(self, target: Target, authorization: str) -> Verdict:
         """May a request with this Authorization ("" for none) have what ``target`` names?
 
-        Raises what the registry says against it (SourceError), and other DragonetErrors of the way there.
+        Raises what the registry says against it (SourceError), InvalidRequest, and other DragonetErrors of the
+        way there.
         """
         asker = await self.asker(target, authorization)
         if asker is not None:
@@ -191,7 +192,9 @@ class Access:
     # --- with credentials ------------------------------------------------------------------------------
 
     async def asker(self, target: Target, authorization: str) -> Asker | None:
-        """Whose credentials count for a request with this Authorization; None: nobody's."""
+        """Whose credentials count for a request with this Authorization; None: nobody's. Raises InvalidRequest."""
+        if not (authorization.isascii() and authorization.isprintable()):
+            raise InvalidRequest("the Authorization field may hold printable ASCII characters only")
         key = self._key(target, authorization)
         login = login_of(authorization)
         if login != ANONYMOUS:

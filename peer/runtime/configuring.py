@@ -10,12 +10,13 @@ import msgspec
 from peer.runtime.before import Before
 from peer.runtime.containerd import plan_containerd
 from peer.runtime.docker import plan_docker
+from peer.runtime.errors import Conflict
 from peer.runtime.journal import Configured, Entry, Journal, Original, digest
 from peer.runtime.locating import Version
 from peer.runtime.machine import Machine, Outcome, changing, commands_for, make, readers, settle
 from peer.runtime.mirrors import plan_mirrors
 from peer.runtime.names import Gateway, Wanted
-from peer.runtime.plan import Change, Files, Plan
+from peer.runtime.plan import Change, Edit, Files, Plan
 from peer.runtime.tree import Tree
 
 _SHARING = ({"podman", "crio"},)
@@ -85,10 +86,16 @@ def _united(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 def _changes(tree: Tree, journal: Journal, plan: Plan, group: set[str]) -> tuple[list[Change], list[str]]:
     """What has to be changed, and files that are not wanted any more but changed by somebody else."""
     changes = []
-    paths = set()
+    paths: dict[str, Edit] = {}
     for path, edit in plan.edits.items():
         resolved = tree.resolve(path)
-        paths.add(resolved)
+        if resolved in paths:
+            if paths[resolved] != edit:
+                raise Conflict(
+                    f"{path} leads to {resolved}, as another one does: give each a file of its own"
+                )
+            continue
+        paths[resolved] = edit
         current = tree.read(resolved)
         if current != edit.content:
             changes.append(Change(resolved, current, edit.content, edit.mode))

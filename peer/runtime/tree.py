@@ -64,7 +64,7 @@ class Tree:
         """A file's content; None where there is none. Raises SetupError."""
         path = self.resolve(path)
         try:
-            with open(self.real(path), "rb") as file:
+            with open(self.real(path), "rb", opener=_open_at_once) as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
                     raise SetupError(f"{path} is not a file that dragonet could edit")
@@ -109,10 +109,18 @@ class Tree:
         return found[::-1]
 
     def check_writable(self, path: str) -> None:
-        """Raises NotPermitted when a (resolved) file cannot be replaced or made."""
+        """Raises SetupError when a (resolved) file cannot be replaced or made."""
         folder = self.real(next(iter(self.missing_folders(path)), path)).parent
+        if not folder.is_dir():
+            raise SetupError(f"{folder} is no folder, so nothing was changed: {path} has to be in it")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise NotPermitted(f"{folder} cannot be written to, so nothing was changed: run this as root")
+            cure = "it is on a read-only file system" if os.geteuid() == 0 else "run this as root"
+            raise NotPermitted(f"{folder} cannot be written to, so nothing was changed: {cure}")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Nobody needs to be at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _failed(what: str, path: str, error: OSError) -> SetupError:

@@ -1,4 +1,4 @@
-"""The next piece verified while the one before it is sent, so that a client waits for only one of both."""
+"""The next pieces verified while those before them are sent, so that a client waits for only one of both."""
 
 from __future__ import annotations
 
@@ -9,56 +9,72 @@ import trio
 
 from shared.errors import DragonetError
 from shared.store import TaskContent
+from shared.swarm.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.swarm.host import Host
 
 log = structlog.get_logger()
 
+DEPTH = 3
+"""Pieces that are verified before they are asked for."""
+
 
 class Ahead:
-    """Looks one piece ahead in one content, for one reader, in the host's nursery."""
+    """Looks ahead in one content, for one reader, in the host's nursery."""
 
     def __init__(self, host: Host, content: TaskContent) -> None:
         self._host = host
         self._content = content
-        self._number = -1
+        self._next = self._stop = 0
+        self._running = False
         self._scope = trio.CancelScope()
-        self._ended: trio.Event | None = None
+        self._pulse = Pulse()
 
-    def look(self, number: int) -> None:
-        """Begin to verify a piece, if it is held and was not verified since its content was opened."""
-        content = self._content
-        if number == self._number or number not in content.held or content.checked(number):
+    def look(self, number: int, stop: int) -> None:
+        """Verify some pieces from this one on, below ``stop``, as far as they are held and were not verified
+        since their content was opened."""
+        self._next = max(self._next, number)
+        self._stop = min(number + DEPTH, stop)
+        if self._running or not self._wanted():
             return
-        if self._ended is not None and not self._ended.is_set():
-            return
-        scope, ended = trio.CancelScope(), trio.Event()
+        self._scope = trio.CancelScope()
         try:
-            self._host.nursery.start_soon(self._verify, number, scope, ended)
+            self._host.nursery.start_soon(self._run, self._scope)
         except RuntimeError:  # the host stops
             return
-        self._number, self._scope, self._ended = number, scope, ended
+        self._running = True
 
     async def seen(self, number: int) -> None:
         """Return when nothing is being found out about this piece any more."""
-        if number == self._number and self._ended is not None:
-            await self._ended.wait()
+        while self._running and self._next <= number < self._stop:
+            await self._pulse.wait()
 
     async def aclose(self) -> None:
         """Nothing is left of it afterwards."""
         self._scope.cancel()
-        if self._ended is not None:
-            with trio.CancelScope(shield=True):
-                await self._ended.wait()
+        with trio.CancelScope(shield=True):
+            while self._running:
+                await self._pulse.wait()
 
-    async def _verify(self, number: int, scope: trio.CancelScope, ended: trio.Event) -> None:
+    def _wanted(self) -> bool:
+        """Whether there is a piece to be verified; ``_next`` is the first one then."""
+        content = self._content
+        while self._next < self._stop and content.checked(self._next):
+            self._next += 1
+        return self._next < self._stop and self._next in content.held
+
+    async def _run(self, scope: trio.CancelScope) -> None:
         try:
             with scope:
-                (await self._content.open_piece(number)).close()
+                while self._wanted():
+                    (await self._content.open_piece(self._next)).close()
+                    self._next += 1
+                    self._pulse.beat()
         except DragonetError as error:  # the reader will hear the same, and knows what to do
-            log.debug("a piece cannot be read ahead", piece=number, cause=str(error))
+            log.debug("a piece cannot be read ahead", piece=self._next, cause=str(error))
         except Exception as error:
-            log.error("reading ahead ended by a defect", piece=number, error=repr(error), exc_info=True)
+            log.error("reading ahead ended by a defect", piece=self._next, error=repr(error), exc_info=True)
         finally:
-            ended.set()
+            self._running = False
+            self._pulse.beat()

@@ -14,6 +14,7 @@ import trio
 from shared.errors import InvalidRequest, ParentGone, ParentStalled, PieceMissing
 from shared.http.frames import FrameDecoder, frame
 from shared.protocol import (
+    KEY_HEADER,
     VERSION_HEADER,
     Availability,
     AvailabilityEnded,
@@ -53,16 +54,16 @@ async def events(task: HostTask, version: str) -> AsyncGenerator[bytes, None]:
 
 
 async def follow(
-    stream: trio.abc.Stream, address: str, task_id: str, version: str, on_change: OnChange
+    stream: trio.abc.Stream, address: str, task_id: str, version: str, on_change: OnChange, key: str = ""
 ) -> None:
     """Read a parent's availability until the stream ends; each event updates and passes on the bitmap.
 
-    Closes ``stream``. Raises PieceMissing when the parent holds nothing (or another version),
+    ``key`` is that of the task (``TaskSpec.piece_key``). Closes ``stream``. Raises PieceMissing when the parent holds nothing (or another version),
     ParentGone or ParentStalled when the stream breaks.
     """
     try:
         async with stream:
-            await _follow(stream, address, task_id, version, on_change)
+            await _follow(stream, address, task_id, version, on_change, key)
     except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
         raise ParentGone(f"{address} broke its availability stream: {error}") from None
     except h11.ProtocolError as error:
@@ -75,13 +76,14 @@ OnChange = Callable[[Bitmap], None]
 
 
 async def _follow(
-    stream: trio.abc.Stream, address: str, task_id: str, version: str, on_change: OnChange
+    stream: trio.abc.Stream, address: str, task_id: str, version: str, on_change: OnChange, key: str
 ) -> None:
     http = h11.Connection(h11.CLIENT)
+    shown = [(KEY_HEADER, key)] if key else []
     request = h11.Request(
         method="GET",
         target=f"/v1/tasks/{task_id}/availability",
-        headers=[("Host", address), (VERSION_HEADER, version), ("Connection", "close")],
+        headers=[("Host", address), (VERSION_HEADER, version), *shown, ("Connection", "close")],
     )
     await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
     frames = FrameDecoder()

@@ -109,7 +109,7 @@ class ParentWorker:
 
     async def _connected(self, stores: trio.Nursery) -> None:
         stream = await self._download.engine.connect(self.parent.address)
-        connection = PieceConnection(stream, self.parent.address)
+        connection = PieceConnection(stream, self.parent.address, self._download.task.key)
         used_at = trio.current_time()
         try:
             while trio.current_time() - used_at < IDLE_CLOSE:
@@ -220,8 +220,9 @@ class ParentWorker:
         while True:
             try:
                 stream = await self._download.engine.connect(self.parent.address)
+                task = self._download.task
                 await follow(
-                    stream, self.parent.address, self._download.task.id, self._version, self._now_holds
+                    stream, self.parent.address, task.id, self._version, self._now_holds, task.key
                 )
             except TransferError as error:
                 failures += 1

@@ -3,7 +3,8 @@
 Rules, in this order:
 
 1. From a parent with a stripe, pieces of one's own stripe first: first copies leave a seeder disjoint,
-   so that its uplink is spent on new bytes (the fluid bound needs that).
+   so that its uplink is spent on new bytes (the fluid bound needs that). They leave it in order, which
+   costs the swarm nothing, since nobody else has them yet, and feeds those who read in order.
 2. Rarest first among what the parents hold; ties are broken at random, so that a swarm mixes.
 3. Pieces of another child's stripe only when no peer holds them and that child had its time.
 4. Endgame: when nothing else is left, a piece that another parent is slow with, once more.
@@ -58,7 +59,7 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
         if parent.stripe is not None:
             own = _in_stripe(offered, parent.stripe)
             if own:
-                return rarest(own, holders, rng)
+                return _lowest(_rare(own, holders))
             offered = _nobody_else_holds(offered & demand.patient, holders)
         if offered:
             return rarest(offered, holders, rng)
@@ -67,6 +68,10 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
 
 def rarest(candidates: Bitmap, holders: Iterable[Holder], rng: random.Random) -> int:
     """The candidate that the fewest holders have; ties at random. ``candidates`` must not be empty."""
+    return _rare(candidates, holders).random(rng)
+
+
+def _rare(candidates: Bitmap, holders: Iterable[Holder]) -> Bitmap:
     common: list[Bitmap] = []  # by k: the candidates that more than k holders have
     for holder in holders:
         carried = candidates & holder.held
@@ -79,7 +84,7 @@ def rarest(candidates: Bitmap, holders: Iterable[Holder], rng: random.Random) ->
         rare = candidates - more
         if rare:
             break
-    return (rare or candidates).random(rng)
+    return rare or candidates
 
 
 def slow_pieces(requested: Mapping[int, float], now: float, patience: float) -> Bitmap:

@@ -226,8 +226,7 @@ class Reading:
                 except PieceMissing:
                     self._task.pulse.beat()  # it was damaged on disk: the task is not complete any more
                     continue
-                if end < stop:
-                    self._ahead.look(number + 1)
+                self._ahead.look(number + 1, -(-stop // self._piece_length))
                 return OpenChunk(piece, at - offset, end - offset)
             raise StoreDamaged("a stored piece is damaged again and again: check the disk of the data folder")
         except Exception:

@@ -7,7 +7,7 @@ scheduler answers, it goes back to source on its own after a while, so that nobo
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -67,18 +67,16 @@ class Session:
         self.scope = trio.CancelScope()
         self._supports = supports
 
-    def registrations(self) -> list[PeerRegistered]:
-        """The reports that this host wants the task: one for each place that is named for it and still counts."""
+    def registrations(self, known: Container[str] = ()) -> list[PeerRegistered]:
+        """The reports that this host wants the task: one for each place that is named for it and still counts,
+        but those that are ``known``."""
         places = [spec for spec in self.task.places.specs() if spec.url not in self.refused]
+        places = [spec for spec in places if spec.url not in known]
         self.named.update(spec.url for spec in places)
         return [
             PeerRegistered(self.task.id, spec, self._may_read(spec), self.cluster_only, self.begun)
             for spec in places
         ]
-
-    def newly_named(self) -> bool:
-        """Whether there is a place that the scheduler was not told of, while it was told of others."""
-        return bool(self.named) and any(spec.url not in self.named for spec in self.task.places.specs())
 
     def refuse(self, error: DragonetError, places: Mapping[str, DragonetError]) -> None:
         """The content cannot be had: at ``places``, or ({}) anywhere. It goes on while somebody here names
@@ -136,8 +134,8 @@ class Sessions:
             session.cluster_only = session.cluster_only and cluster_only
             session.forbidden = session.forbidden and not may_read
             self._register(session)
-        elif session.newly_named():
-            self._register(session)
+        elif session.named:
+            self._register(session, known=frozenset(session.named))
         session.waiters += 1
         session.limits.append(limit)
         _apply_limit(session)
@@ -190,8 +188,8 @@ class Sessions:
         """What the scheduler has to know of the sessions."""
         return [report for session in self._sessions.values() for report in session.registrations()]
 
-    def _register(self, session: Session) -> None:
-        for report in session.registrations():
+    def _register(self, session: Session, known: Container[str] = ()) -> None:
+        for report in session.registrations(known):
             self._host.report(report)
 
     def _start(self, task: HostTask, cluster_only: bool, may_read: bool) -> Session:

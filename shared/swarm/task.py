@@ -60,6 +60,8 @@ class HostTask:
         """``clock`` gives Unix seconds."""
         self.spec = spec
         self.id = task_id
+        self.key = spec.piece_key
+        """What who wants pieces of it has to show, "" for nothing."""
         self.places = Places(spec)
         self.content: TaskContent | None = None
         self.digests: dict[int, bytes] = {}

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from shared.errors import ParentBusy, ParentGone, ParentStalled, PieceCorrupt, PieceMissing, TransferError
-from shared.protocol import VERSION_HEADER
+from shared.protocol import KEY_HEADER, VERSION_HEADER
 
 MAX_HEAD = 16 * 1024
 MAX_WORDS = 64 * 1024
@@ -43,7 +43,9 @@ class PieceConnection:
     After any error, and after a cancelled ``receive``, the connection is of no more use: close it.
     """
 
-    def __init__(self, stream: trio.abc.Stream, address: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, address: str, key: str = "") -> None:
+        """``key`` is that of the task (``TaskSpec.piece_key``)."""
+        self._shown = (f"{KEY_HEADER}: {key}",) if key else ()
         self._stream = stream
         self._address = address
         self._head = bytearray(MAX_HEAD)
@@ -62,6 +64,7 @@ class PieceConnection:
             f"GET /v1/tasks/{task}/pieces/{number} HTTP/1.1",
             f"Host: {self._address}",
             f"{VERSION_HEADER}: {version}",
+            *self._shown,
         )
         self._expected.append((task, number, version))
         await self._send("\r\n".join((*lines, "", "")).encode())

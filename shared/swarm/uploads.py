@@ -1,18 +1,20 @@
 """Serving pieces to children: the data protocol's two routes.
 
 A piece goes from the store's memory map to the socket, under one of few upload slots. What is served
-is named by its version, so a child never mixes two versions.
+is named by its version, so a child never mixes two versions. Of content that not everybody may have nothing is
+given, or told, to who does not show its key.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 from contextlib import ExitStack
 
 from shared.errors import InvalidRequest, ParentBusy, PieceMissing, TaskNotFound
 from shared.http.messages import Request, Response
 from shared.http.router import Router
-from shared.protocol import MSGPACK, VERSION_HEADER
+from shared.protocol import KEY_HEADER, MSGPACK, VERSION_HEADER
 from shared.swarm.availability import events
 from shared.swarm.limits import TokenBucket, UploadSlots
 from shared.swarm.metrics import SwarmMetrics
@@ -86,7 +88,8 @@ class Uploads:
 
 def _current_version(task: HostTask, request: Request) -> str:
     meta = task.meta
-    if meta is None:
+    shown = request.headers.get(KEY_HEADER, "").encode()
+    if meta is None or (task.key and not hmac.compare_digest(shown, task.key.encode())):
         raise TaskNotFound("this host holds nothing of the task")
     if request.headers.get(VERSION_HEADER, meta.version) != meta.version:
         raise VersionGone("this host holds another version of the task")

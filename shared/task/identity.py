@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -69,6 +70,14 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     def scheme(self) -> str:
         """The URL's scheme, in lower case."""
         return self.url.partition(":")[0].lower()
+
+    @property
+    def piece_key(self) -> str:
+        """What a host has to show for pieces of content that not everybody may have, 64 hex digits; "" where
+        everybody may. Ids of tasks are told to people, in logs and listings; scopes, and so this, are not."""
+        if not self.scope:
+            return ""
+        return hmac.digest(self.scope.encode(), self.task_id.encode(), hashlib.sha256).hex()
 
     def _hash(self, generation: str) -> str:
         place = "" if self.digest else filter_query(self.url, self.filtered)

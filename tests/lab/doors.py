@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,8 +45,10 @@ def nginx_with_passwords(lab: ImageLab) -> Iterator[Door]:
     )
     with (folder / "log").open("wb") as log:
         process = lab.store.start(
-            [require_program("nginx"), "-p", str(folder), "-e", str(folder / "error.log")]
-            + ["-c", str(folder / "nginx.conf")],
+            [
+                *(require_program("nginx"), "-p", str(folder), "-e", str(folder / "error.log")),
+                *("-c", str(folder / "nginx.conf")),
+            ],
             {},
             log,
         )
@@ -63,9 +64,7 @@ def nginx_with_passwords(lab: ImageLab) -> Iterator[Door]:
 def tokens(lab: ImageLab) -> Iterator[Door]:
     """The registry's content behind tokens. The stranger gets tokens, but for public repositories only."""
     require_module("cryptography")
-    service = TokenService(
-        frozenset({PUBLIC}), readers={STRANGER: frozenset()}, host=lab.network.gateway
-    )
+    service = TokenService(frozenset({PUBLIC}), readers={STRANGER: frozenset()}, host=lab.network.gateway)
     with (
         service,
         DockerRegistry(

@@ -112,9 +112,7 @@ def put_index(
         for architecture, image in images.items()
     ]
     kind = _INDEXES[form]
-    index = Held(
-        kind, json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": described}).encode()
-    )
+    index = Held(kind, json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": described}).encode())
     registry.push_manifest(repository, tag, index.content, kind)
     return index
 
@@ -148,11 +146,11 @@ def _put_blob(registry: DockerRegistry, repository: str, content: bytes) -> None
 
 def _place_blob(registry: DockerRegistry, repository: str, path: Path, digest: str) -> None:
     """Move a file to where the registry keeps it: large ones are pushed so at the speed of the disk."""
-    content = registry.folder / "content/docker/registry/v2"
+    place = registry.blob_path(digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, place)
     algorithm, _, digits = digest.partition(":")
-    place = content / "blobs" / algorithm / digits[:2] / digits
-    place.mkdir(parents=True, exist_ok=True)
-    os.replace(path, place / "data")
-    link = content / "repositories" / repository / "_layers" / algorithm / digits
+    repositories = registry.folder / "content/docker/registry/v2/repositories"
+    link = repositories / repository / "_layers" / algorithm / digits
     link.mkdir(parents=True, exist_ok=True)
     (link / "link").write_text(digest)

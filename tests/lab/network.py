@@ -16,7 +16,6 @@ from typing import IO, Self
 
 from tests.integration.processes import bound_to_us
 
-
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 MBIT = 1_000_000 // 8

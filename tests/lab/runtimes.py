@@ -26,7 +26,9 @@ GATEWAY = "127.0.0.1:65001"
 class Pull:
     """A pull that was begun; ``output`` is what the runtime says."""
 
-    def __init__(self, machine: Machine, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, machine: Machine, command: Sequence[str], environ: Mapping[str, str], log: Path
+    ) -> None:
         self._log = log
         with log.open("wb") as output:
             self.process = machine.start(command, environ, output)
@@ -54,7 +56,9 @@ class Pull:
         code = self.wait(timeout)
         said = self.output.lower()
         assert code != 0, f"the pull was to be refused:\n{self.output[-2000:]}"
-        assert any(word in said for word in ("401", "403", "404", "unauthorized", "denied", "forbidden")), said
+        assert any(word in said for word in ("401", "403", "404", "unauthorized", "denied", "forbidden")), (
+            said
+        )
 
     def end(self) -> None:
         """Kill it if it still runs."""
@@ -176,14 +180,23 @@ address = "{self.socket}"
         assert self._process.poll() is None, self.log.read_text("utf-8", "replace")[-3000:]
         return self.socket.exists() and "containerd successfully booted" in self.log.read_text()
 
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
+    def restart(self) -> None:
+        """Have its configuration read anew."""
+        self._stop()
+        self.log.unlink()
+        self.start()
+
+    def _stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
         try:
             self._process.wait(20)
         finally:
             self._process.kill()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._stop()
 
     def configure(self, registry: str) -> None:
         self._write_hosts(registry, f"http://{GATEWAY}")

@@ -94,7 +94,10 @@ def test_the_registry_is_stopped(mixed: Mixed) -> None:
     for host in lab.hosts:
         for runtime in ("containerd", "podman"):
             host.runtimes[runtime].forget()
-    again = {host: "podman" if runtime == "containerd" else "containerd" for host, runtime in mixed.runtimes.items()}
+    again = {
+        host: "podman" if runtime == "containerd" else "containerd"
+        for host, runtime in mixed.runtimes.items()
+    }
     for host, runtime in again.items():
         lab.pull_all(mixed.image, runtime, [host])
 

@@ -33,7 +33,13 @@ def pull_with_every_runtime(lab: ImageLab, image: Image) -> None:
 
 @pytest.mark.parametrize(
     ("form", "packing", "seed"),
-    [("oci", "gzip", 10), ("oci", "tar", 11), ("oci", "zstd", 12), ("docker", "gzip", 13), ("docker", "tar", 14)],
+    [
+        ("oci", "gzip", 10),
+        ("oci", "tar", 11),
+        ("oci", "zstd", 12),
+        ("docker", "gzip", 13),
+        ("docker", "tar", 14),
+    ],
 )
 def test_forms_and_packings(lab: ImageLab, form: Form, packing: Packing, seed: int) -> None:
     repository = f"kinds/{form}-{packing}"

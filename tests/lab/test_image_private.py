@@ -58,7 +58,10 @@ class Guarded:
         if repository == private.repository:
             paths += [f"manifests/{private.tag}", "tags/list"]
         for path in paths:
-            for prefix, query in (("", f"?ns={self.door.name}"), (f"{self.door.name.replace(':', '_')}/", "")):
+            for prefix, query in (
+                ("", f"?ns={self.door.name}"),
+                (f"{self.door.name.replace(':', '_')}/", ""),
+            ):
                 answer = host.ask(f"/v2/{prefix}{repository}/{path}{query}", headers=headers)
                 assert answer.status in (401, 403, 404), answer.text
                 assert private.config.content not in answer.body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +153,7 @@ def _login(auth: _Auth) -> Login | None:
 def _decoded(text: str) -> Login | None:
     try:
         decoded = base64.b64decode(text.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or not of a text
         return None
     username, colon, password = decoded.partition(":")
     return Login(username, password.rstrip("\0")) if colon else None

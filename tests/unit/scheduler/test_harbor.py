@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from trio.testing import MockClock
 
 from scheduler.harbor import ImageAsked, JobArgs, JobAsked, image_name, job_order, old_order
 from scheduler.preheats import Targets
@@ -63,7 +62,7 @@ class Harbor(Fixture):
 
 
 @pytest.fixture
-async def harbor(autojump_clock: MockClock) -> Harbor:
+async def harbor() -> Harbor:
     made = Harbor(preheat_token=TOKEN)
     await made.renew("seeder1", role="seeder", address="10.0.0.9:65002", preheats=True)
     await made.stream("seeder1")
@@ -148,7 +147,7 @@ async def test_an_old_preheat(harbor: Harbor) -> None:
     datetime.strptime(told["finishTime"], "%Y-%m-%dT%H:%M:%SZ")
 
 
-async def test_an_old_preheat_that_fails_or_waits(autojump_clock: MockClock) -> None:
+async def test_an_old_preheat_that_fails_or_waits() -> None:
     harbor = Harbor(preheat_token=TOKEN, preheat_jobs=1)
     await harbor.renew("seeder1", role="seeder", preheats=True)
     await harbor.stream("seeder1")
@@ -180,7 +179,7 @@ async def test_nobody_without_the_token(harbor: Harbor, method: str, path: str) 
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-async def test_nobody_where_no_token_is_set(autojump_clock: MockClock, method: str, path: str) -> None:
+async def test_nobody_where_no_token_is_set(method: str, path: str) -> None:
     status, told = await Harbor().ask(method, path, JOB, token="")
     assert status == 403
     assert "scheduler.preheat_token" in told["error"]["message"]

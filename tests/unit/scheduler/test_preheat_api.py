@@ -11,7 +11,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
-from trio.testing import MockClock
 
 from scheduler.preheat_api import Doorkeeper, decode_json
 from scheduler.preheat_orders import PreheatAsked, order_of, parse_targets
@@ -48,7 +47,7 @@ class Preheats(Fixture):
 
 
 @pytest.fixture
-async def api(autojump_clock: MockClock) -> Preheats:
+async def api() -> Preheats:
     made = Preheats()
     await made.renew("seeder1", role="seeder", preheats=True)
     await made.renew("a", preheats=True)

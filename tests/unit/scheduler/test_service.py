@@ -22,11 +22,13 @@ from shared.http.router import Router
 from shared.protocol import (
     Assignment,
     Beat,
+    Failure,
     HostLease,
     ParentsAssigned,
     PeerRegistered,
     Report,
     Reports,
+    SourceFailed,
     SourceGranted,
     TaskFailed,
     Welcome,
@@ -300,6 +302,10 @@ async def test_listings_show_no_secrets(running: Fixture) -> None:
     listing = await running.json("/v1/tasks")
     detail = await running.json(f"/v1/tasks/{spec.task_id}")
     assert listing["total"] == 1
+    (listed,) = listing["tasks"]
+    assert (listed["url"], listed["private"]) == ("https://origin.test", True)
+    assert spec.task_id.startswith(listed["task_id"])
+    assert len(listed["task_id"]) == 12
     assert detail["url"] == "https://origin.test/x?token=***"
     assert detail["private"] is True
     assert detail["readers"] == ["a"]
@@ -313,6 +319,22 @@ async def test_listings_show_no_secrets(running: Fixture) -> None:
     with pytest.raises(TaskNotFound):
         await running.json("/v1/tasks/none")
     stream.close()
+
+
+async def test_a_private_failure_is_not_listed_in_words(running: Fixture) -> None:
+    secret = TaskSpec(url="https://user@origin.test/group/name@sha256:12", scope="ab" * 16)
+    for spec in (secret, SPEC):
+        await running.renew("a")
+        stream = await running.stream("a")
+        await running.report("a", PeerRegistered(spec.task_id, spec))
+        grant = next(iter(running.service.state.cluster.tasks[spec.task_id].grants))
+        await running.report("a", SourceFailed(spec.task_id, grant, Failure(f"no {spec.url}", 404)))
+        stream.close()
+    listed = {task["private"]: task for task in (await running.json("/v1/tasks"))["tasks"]}
+    assert (listed[True]["failure"], listed[True]["failure_status"]) == (None, 404)
+    assert listed[True]["url"] == "https://origin.test"
+    assert listed[False]["failure"] == f"no {SPEC.url}"
+    assert (await running.json(f"/v1/tasks/{secret.task_id}"))["failure"] == f"no {secret.url}"
 
 
 async def test_metrics(running: Fixture) -> None:

@@ -159,6 +159,25 @@ def test_what_is_wrong_is_one_sentence(
     assert len(shown.err.splitlines()) == 1
 
 
+def test_a_runtime_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DRAGONET_HOST_DATA_DIR", str(tmp_path / "data"))
+    assert main(["runtime", "configure", "crio", "--dry-run"]) == 0
+    assert "note: crio was not found on this machine\n" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_whoever_asks_the_record_is_the_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from peer.cli.runtime import _machine
+    from peer.config import Config
+
+    assert _machine(Config(), tmp_path).journal_path == "/var/lib/dragonet/runtime"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert _machine(Config(), tmp_path).journal_path == "/var/lib/dragonet/runtime"
+
+
 def test_a_root_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runtime", "status", "--root", "nowhere"]) == 2
     assert "--root nowhere is not a folder" in capsys.readouterr().err

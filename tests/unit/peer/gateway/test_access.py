@@ -325,6 +325,16 @@ async def test_forbidden_is_said_as_it_is(monkeypatch: pytest.MonkeyPatch, autoj
     assert world.registry.challenged == 0
 
 
+@pytest.mark.parametrize("shown", ["Basic \xe4", "Bearer a\r\nX: y", "Bearer\ta", "\x00", "\x7f"])
+async def test_an_authorization_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, shown: str
+) -> None:
+    world = new_world(monkeypatch, team_app={""})
+    with pytest.raises(InvalidRequest, match="ASCII"):
+        await world.access.check(tag(), shown)
+    world.access.forget(tag(), shown)
+
+
 # --- challenges ----------------------------------------------------------------------------------------
 
 

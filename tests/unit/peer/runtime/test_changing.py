@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer.runtime.configuring import configure
-from peer.runtime.errors import BrokenFile, ChangedSince, NotPermitted, SetupError
+from peer.runtime.errors import BrokenFile, ChangedSince, Conflict, NotPermitted, SetupError
 from peer.runtime.machine import Machine
 from peer.runtime.plan import diff
 from peer.runtime.restoring import restore
@@ -232,11 +232,37 @@ def test_nothing_is_changed_when_one_file_is_broken(tmp_path: Path) -> None:
     assert snapshot(tmp_path, journal=True) == first
 
 
-@pytest.mark.parametrize("place", ["/etc/docker/daemon.json/x", "/etc/docker"])
-def test_folders_and_files_in_each_others_place(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/etc/docker/daemon.json/x", "is a folder, where"),
+        ("/etc/docker", "is no folder"),
+        ("/data", "is no folder"),
+    ],
+)
+def test_folders_and_files_in_each_others_place(tmp_path: Path, place: str, words: str) -> None:
     there = machine(tmp_path, {place: "x"})
-    with pytest.raises(SetupError):
+    first = snapshot(tmp_path, journal=True)
+    with pytest.raises(SetupError, match=words):
         configure(there, asked("docker"))
+    assert snapshot(tmp_path, journal=True) == first
+
+
+def test_a_pipe_is_no_file_and_nobody_is_waited_for(tmp_path: Path) -> None:
+    there = machine(tmp_path, {"/etc/docker/": ""})
+    os.mkfifo(tmp_path / "etc/docker/daemon.json")
+    with pytest.raises(SetupError, match="not a file that dragonet could edit"):
+        configure(there, asked("docker"))
+
+
+def test_two_registries_in_one_file(tmp_path: Path) -> None:
+    there = machine(tmp_path, {f"{CERTS}/docker.io/": ""})
+    (tmp_path / CERTS[1:] / "quay.io").symlink_to("docker.io")
+    with pytest.raises(Conflict, match=r"quay\.io/hosts\.toml leads to .*docker\.io/hosts\.toml"):
+        configure(there, asked("containerd", "docker.io", "quay.io"))
+    (tmp_path / CERTS[1:] / "docker.io/hosts.toml").write_text('[host."http://m"]\n')
+    outcome = configure(there, asked("containerd", "docker.io", "quay.io"))
+    assert [change.path for change in outcome.changes] == [MAIN, f"{CERTS}/docker.io/hosts.toml"]
 
 
 def test_a_damaged_journal_is_said(tmp_path: Path) -> None:

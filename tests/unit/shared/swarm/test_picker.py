@@ -83,6 +83,15 @@ def test_urgent_pieces_of_another_stripe_are_left_to_its_child() -> None:
     assert pick(Holder(Bitmap([3, 5])), [seeder], patient, RNG) == 3
 
 
+def test_first_copies_leave_the_seeder_in_order() -> None:
+    seeder, held = Holder(Bitmap.full(12), stripe=(1, 3)), Bitmap()
+    for number in (1, 4, 7, 10):
+        assert pick(seeder, [], Demand(Bitmap.full(12) - held), RNG) == number
+        held.add(number)
+    others = [Holder(Bitmap([1, 4]))]
+    assert pick(seeder, others, Demand(Bitmap.full(12)), RNG) == 7, "the first that nobody has"
+
+
 def test_readers_in_order_do_not_have_the_seeder_send_the_same() -> None:
     """Eight hosts wait for piece 0 and then 1: only those whose stripe it is in ask the seeder for it."""
     for index in range(8):

@@ -226,7 +226,9 @@ async def test_over_the_server_without_a_slot(autojump_clock: trio.testing.MockC
     parent = Parent(store)
     router = Router()
     parent.uploads.add_routes(router)
-    data = f"GET /v1/tasks/{SPEC.task_id}/pieces/1 HTTP/1.1\r\nHost: h\r\nDragonet-Version: v1\r\n\r\n".encode()
+    data = (
+        f"GET /v1/tasks/{SPEC.task_id}/pieces/1 HTTP/1.1\r\nHost: h\r\nDragonet-Version: v1\r\n\r\n".encode()
+    )
     async with aclosing(parent.tasks):
         taken = [await parent.ask(0), await parent.ask(1)]
         ((status, headers, _),) = parse(await exchange(router, data), "GET")
