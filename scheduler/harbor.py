@@ -2,7 +2,7 @@
 
 Harbor speaks to a Dragonfly manager in one of two ways, and to no other API:
 
-* since Harbor 2.13 (``provider/dragonfly.go``, driver version 2.1.59): ``POST /oapi/v1/jobs``, ``GET
+* since Harbor 2.12 (``provider/dragonfly.go``, driver version 2.1.59): ``POST /oapi/v1/jobs``, ``GET
   /oapi/v1/jobs/{id}`` with a numeric ``id``, ``GET /healthy``. A job whose state is none of PENDING, SUCCESS and
   FAILURE counts as failed there, so a job is PENDING until it is over.
 * before that (driver version 0.10.1): ``POST /preheats``, ``GET /preheats/{id}`` with a textual ``ID``, ``GET

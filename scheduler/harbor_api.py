@@ -4,7 +4,7 @@
 ``POST /oapi/v1/jobs``                   a preheat; also as ``/api/v1/jobs``
 ``GET /oapi/v1/jobs``, ``…/jobs/{id}``   preheats
 ``GET /healthy``                         200 when the token is right
-``POST /preheats``, ``GET …/{id}``       the same for Harbor before 2.13
+``POST /preheats``, ``GET …/{id}``       the same for Harbor before 2.12
 ``GET /_ping``                           200 when the token is right
 =======================================  =====================================================
 

@@ -138,9 +138,20 @@ def lost(cluster: Cluster, host: str, now: float) -> None:
 
 
 def review_all(cluster: Cluster, now: float) -> None:
-    """Draw all conclusions for the jobs that are not over."""
+    """Draw all conclusions for the jobs that are not over; those that wait get their turn, the oldest first."""
+    queued = []
     for job in cluster.preheats.active():
+        if job.state == "queued" and now < job.deadline:
+            queued.append(job)
+        else:
+            review(cluster, job, now)
+    free = cluster.config.preheat_jobs
+    free -= sum(job.state in ("resolving", "running") for job in cluster.preheats.active())
+    for job in queued:
+        if free <= 0:
+            return
         review(cluster, job, now)
+        free -= job.state in ("resolving", "running")
 
 
 def review(cluster: Cluster, job: Job, now: float) -> None:
@@ -165,9 +176,6 @@ def review(cluster: Cluster, job: Job, now: float) -> None:
 
 
 def _take_turn(cluster: Cluster, job: Job, now: float) -> None:
-    going = sum(other.state in ("resolving", "running") for other in cluster.preheats.active())
-    if going >= cluster.config.preheat_jobs:
-        return
     if job.image:
         job.begin_resolving(now)
     elif _choose(cluster, job) or _patience_over(cluster, job, now):

@@ -24,6 +24,8 @@ Result = Literal["succeeded", "partial", "failed", "cancelled"]
 
 MAX_FAILURES = 1000
 """Failures of one job that are told one by one; all are counted."""
+MAX_ITEMS_KEPT = 100_000
+"""Items of jobs that are over, all together; the oldest jobs are forgotten beyond it."""
 MAX_QUEUED = 1000
 """Jobs that may wait for their turn."""
 
@@ -102,7 +104,7 @@ class Job:
         self.ended: float | None = None
         self.state: State = "queued"
         self.failure: Failure | None = None
-        self.wake: float | None = None
+        self.wake: float | None = self.deadline
         # resolving
         self.resolver = ""
         self.resolve_by = math.inf
@@ -285,6 +287,12 @@ class Jobs:
         return min((job.wake for job in self.active() if job.wake is not None), default=None)
 
     def _forget_old(self) -> None:
-        over = [number for number, job in self._jobs.items() if job.over]
-        for number in over[: max(0, len(over) - self._history)]:
-            del self._jobs[number]
+        over = [job for job in self._jobs.values() if job.over]
+        items = sum(len(job.items) for job in over)
+        surplus = len(over) - self._history
+        for job in over:
+            if surplus <= 0 and items <= MAX_ITEMS_KEPT:
+                return
+            surplus -= 1
+            items -= len(job.items)
+            del self._jobs[job.id]

@@ -126,12 +126,14 @@ def failed(cluster: Cluster, host: str, report: SourceFailed, now: float) -> Non
 
 
 def _forget_wrong(cluster: Cluster, task: Task) -> None:
-    """What was read of content known by its digest is not that content: nobody goes on with any of it. A version
-    of another name sees to that, since this one is named by the digest wherever it is read."""
+    """What was read of content known by its digest is not that content: nobody goes on with any of it, nor counts
+    on its length. A version of another name sees to that, since this one is named by the digest wherever it is
+    read."""
     if task.meta is not None:
         log.warning("content does not have the digest that it is known by", task=task.id)
         version = hashlib.sha256(f"not {task.meta.version}".encode()).hexdigest()[:16]
-        describe(cluster, task, "", msgspec.structs.replace(task.meta, version=version, sha256=""))
+        meta = msgspec.structs.replace(task.meta, version=version, length=None, sha256="")
+        describe(cluster, task, "", meta)
 
 
 def _grant(

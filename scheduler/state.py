@@ -56,6 +56,7 @@ class ClusterState:
         self.name = name
         self.cluster = Cluster(config, now=now, rng=rng, wall=wall)
         self._new_secret = secret
+        self._secret_kept = False
 
     # --- hosts ---------------------------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ class ClusterState:
         if present is not None and present.lease.instance != lease.instance:
             self._forget(lease.host)
         before = cluster.leases.renew(lease, now)
-        cluster.secret = cluster.secret or lease.secret or self._new_secret
+        self._learn_secret(lease, now)
         if before is None:
             if lease.resuming and now < cluster.started + self.config.settle:
                 cluster.resumed = True
@@ -83,6 +84,14 @@ class ClusterState:
             self._look_for_readers()
         granted = LeaseGranted(self.name, self.config.lease, known=before is not None, secret=cluster.secret)
         return granted, self._conclude(now)
+
+    def _learn_secret(self, lease: HostLease, now: float) -> None:
+        """The first secret that a host tells is the cluster's; after a restart, that of one that was here before."""
+        cluster = self.cluster
+        was_here = lease.resuming and now < cluster.started + self.config.settle
+        if lease.secret and was_here and not self._secret_kept:
+            cluster.secret, self._secret_kept = lease.secret, True
+        cluster.secret = cluster.secret or lease.secret or self._new_secret
 
     def leave(self, host: str, now: float) -> list[Decision]:
         """A host gives its lease up."""

@@ -1,7 +1,7 @@
 """What the scheduler shows to people and tools. Pure. URLs are redacted, no header or scope is shown.
 
-Of the id of a private task only the beginning is shown: a whole one is all that a host asks to be told before it
-gives out pieces. Where its content lies is not listed, either: that is for those who know the id.
+Of the id of a private task only the beginning is shown; where its content lies is not listed, either: that is for
+those who know the id.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ _UNKNOWN = frozenset({"", "unknown"})
 
 
 class ManifestError(SourceError):
-    """What a registry has as a manifest is none, or describes what cannot be."""
+    """What a registry has as a manifest is none, or describes what cannot be: asking again does not help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, fault="request")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from math import inf
 from typing import Protocol
 
 import structlog
@@ -79,7 +80,7 @@ class TaskContent:
         """Pieces written since it was opened: what was made durable may have grown since."""
         self._owner = owner
         self._pieces = pieces
-        self._checked: set[int] = set()
+        self._checked: dict[int, float] = {}  # number -> when it was verified last, by trio's clock
         self._turns: dict[int, trio.Lock] = {}
 
     @property
@@ -156,7 +157,8 @@ class TaskContent:
             self.held.add(number)
         self.changes += written
         self.digests[number] = digest
-        self._checked.add(number)
+        if written:
+            self._checked[number] = trio.current_time()
         return digest, fresh
 
     def _write(
@@ -220,11 +222,12 @@ class TaskContent:
 
     # --- reading -------------------------------------------------------------------------------------
 
-    async def open_piece(self, number: int) -> OpenPiece:
+    async def open_piece(self, number: int, since: float = -inf) -> OpenPiece:
         """A view of a piece; close it soon. Raises PieceMissing, StoreError.
 
-        The first time that a piece is read in this process it is verified, in a thread, which also
-        brings it into memory; a damaged one is forgotten and counts as missing.
+        A piece that was not verified after ``since`` (by trio's clock; in any case the first time that it is
+        read since the content was opened) is, in a thread, which also brings it into memory; a damaged one
+        is forgotten and counts as missing.
         """
         if number not in self.held or not self.users:
             raise PieceMissing(f"piece {number} is not held")
@@ -236,39 +239,40 @@ class TaskContent:
             raise PieceMissing(f"piece {number} is not held")
         self._retain()
         opened = OpenPiece(piece.data, lambda: self._closed(piece))
-        if number in self._checked:
+        if self.checked(number, since):
             return opened
-        wanted = self.digests[number]
+        wanted, began = self.digests[number], trio.current_time()
         try:
             good = await self._digest(piece.data) == wanted
         except BaseException:
             opened.close()
             raise
         if good:
-            self._checked.add(number)
+            self._checked[number] = began
             return opened
         size = len(piece.data)
         piece.close()
         try:
             async with self._turn(number):
-                if number in self.held and number not in self._checked:
+                if number in self.held and not self.checked(number, began):
                     await self._forget_damaged(number, wanted, size)
         finally:
             self._owner.release(self)
         raise PieceMissing(f"piece {number} was damaged on disk and has been dropped")
 
     @asynccontextmanager
-    async def read(self, number: int) -> AsyncIterator[memoryview | bytes]:
-        """A view of a piece for the time of the context. Raises PieceMissing, StoreError."""
-        piece = await self.open_piece(number)
+    async def read(self, number: int, since: float = -inf) -> AsyncIterator[memoryview | bytes]:
+        """As :meth:`open_piece`, for the time of the context."""
+        piece = await self.open_piece(number, since)
         try:
             yield piece.data
         finally:
             piece.close()
 
-    def checked(self, number: int) -> bool:
-        """Whether a held piece was verified since the content was opened: it can be read at once."""
-        return number in self._checked
+    def checked(self, number: int, since: float = -inf) -> bool:
+        """Whether a held piece was verified after ``since``, so that it can be read at once."""
+        when = self._checked.get(number)
+        return when is not None and when >= since
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -338,7 +342,7 @@ class TaskContent:
             return
         self.held.discard(number)
         del self.digests[number]
-        self._checked.discard(number)
+        self._checked.pop(number, None)
         self._count(-size)
         self.record.complete = self.record.durable = False
         self.record.verified = ""

@@ -23,8 +23,10 @@ DEPTH = 3
 class Ahead:
     """Looks ahead in one content, for one reader, in the host's nursery."""
 
-    def __init__(self, host: Host, content: TaskContent) -> None:
+    def __init__(self, host: Host, content: TaskContent, since: float) -> None:
+        """What was verified after ``since`` (by trio's clock) need not be verified again."""
         self._host = host
+        self._since = since
         self._content = content
         self._next = self._stop = 0
         self._running = False
@@ -32,8 +34,7 @@ class Ahead:
         self._pulse = Pulse()
 
     def look(self, number: int, stop: int) -> None:
-        """Verify some pieces from this one on, below ``stop``, as far as they are held and were not verified
-        since their content was opened."""
+        """Verify some pieces from this one on, below ``stop``, as far as they are held."""
         self._next = max(self._next, number)
         self._stop = min(number + DEPTH, stop)
         if self._running or not self._wanted():
@@ -60,7 +61,7 @@ class Ahead:
     def _wanted(self) -> bool:
         """Whether there is a piece to be verified; ``_next`` is the first one then."""
         content = self._content
-        while self._next < self._stop and content.checked(self._next):
+        while self._next < self._stop and content.checked(self._next, self._since):
             self._next += 1
         return self._next < self._stop and self._next in content.held
 
@@ -68,7 +69,7 @@ class Ahead:
         try:
             with scope:
                 while self._wanted():
-                    (await self._content.open_piece(self._next)).close()
+                    (await self._content.open_piece(self._next, self._since)).close()
                     self._next += 1
                     self._pulse.beat()
         except DragonetError as error:  # the reader will hear the same, and knows what to do

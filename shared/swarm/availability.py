@@ -58,8 +58,8 @@ async def follow(
 ) -> None:
     """Read a parent's availability until the stream ends; each event updates and passes on the bitmap.
 
-    ``key`` is that of the task (``TaskSpec.piece_key``). Closes ``stream``. Raises PieceMissing when the parent holds nothing (or another version),
-    ParentGone or ParentStalled when the stream breaks.
+    ``key`` is that of the task (``TaskSpec.piece_key``). Closes ``stream``. Raises PieceMissing when the
+    parent holds nothing (or another version), ParentGone or ParentStalled when the stream breaks.
     """
     try:
         async with stream:

@@ -115,14 +115,15 @@ class OutputFile:
 async def digest_of(task: HostTask, algorithm: str) -> str:
     """The digest of a task's content in hexadecimal, computed while its pieces arrive.
 
-    Begins again when the content changes its version; waits for as long as pieces are missing.
+    Begins again when the content changes its version; waits for as long as pieces are missing. Pieces are
+    verified first, so that a disk that forgets is not taken for a source that lies.
     """
     while True:
         content = task.content
         if content is None:
             await task.pulse.wait()
             continue
-        hasher, number = content_hasher(algorithm), 0
+        hasher, number, began = content_hasher(algorithm), 0, trio.current_time()
         while task.content is content:
             layout = task.layout
             if layout is not None and number == layout.count:
@@ -131,7 +132,7 @@ async def digest_of(task: HostTask, algorithm: str) -> str:
                 await task.pulse.wait()
                 continue
             try:
-                async with content.read(number) as data:
+                async with content.read(number, since=began) as data:
                     if len(data) <= INLINE_HASH:
                         hasher.update(data)
                     else:

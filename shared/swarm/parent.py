@@ -221,9 +221,7 @@ class ParentWorker:
             try:
                 stream = await self._download.engine.connect(self.parent.address)
                 task = self._download.task
-                await follow(
-                    stream, self.parent.address, task.id, self._version, self._now_holds, task.key
-                )
+                await follow(stream, self.parent.address, task.id, self._version, self._now_holds, task.key)
             except TransferError as error:
                 failures += 1
                 self.held = Bitmap()

@@ -7,10 +7,11 @@ again (the stream broke, the scheduler's or this host's reports were lost) begin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 import trio
@@ -27,17 +28,18 @@ from shared.protocol import (
     Resolved,
     ResolveWanted,
 )
-from shared.swarm.fetch import Fetched, FetchOrder, fetch
+from shared.swarm.fetch import FetchOrder, fetch
 from shared.swarm.host import Host
 from shared.task.identity import redact_url
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 CONCURRENT = 4
 """Contents that are brought at the same time."""
 TRIES = 3
-FIRST_WAIT, LAST_WAIT = 2.0, 60.0
-"""Seconds between two tries; a source that asks for more is given it, up to the second."""
+FIRST_WAIT, READER_WAIT, LAST_WAIT = 2.0, 10.0, 60.0
+"""Seconds between two tries, at first and later; a source that asks for more is given it, up to the last."""
 MAX_WORDS = 2000
 MAX_JOBS = 256
 """Preheats that are remembered until the scheduler says that they are over; the oldest go first."""
@@ -156,7 +158,7 @@ class Preheats:
         )
         with job.work(order.patience):
             try:
-                self._report(job, "image", await self._resolver.resolve(order))
+                self._report(job, "image", await _patiently(partial(self._resolver.resolve, order)))
                 return
             except DragonetError as error:
                 failure = failure_of(error)
@@ -192,7 +194,8 @@ class Preheats:
     ) -> None:
         task = item.spec.task_id
         try:
-            fetched = await self._fetch(FetchOrder(item.spec, headers, may_read=may_read))
+            order = FetchOrder(item.spec, headers, may_read=may_read)
+            fetched = await _patiently(partial(fetch, self._host, order), waits_for_reader=not may_read)
             self._report(job, task, Preheated(number, task, fetched.length, fetched.bytes))
         except DragonetError as error:
             log.warning("a content cannot be preheated", url=redact_url(item.spec.url), cause=str(error))
@@ -204,22 +207,24 @@ class Preheats:
         finally:
             self._slots.release()
 
-    async def _fetch(self, order: FetchOrder) -> Fetched:
-        """Raises what is no mere trouble, or trouble that lasts."""
-        wait = FIRST_WAIT
-        for attempt in count(1):
-            try:
-                return await fetch(self._host, order)
-            except DragonetError as error:
-                waits_for_reader = (
-                    not order.may_read and isinstance(error, SourceError) and error.fault == "reader"
-                )
-                if not waits_for_reader and (attempt >= TRIES or not _may_pass(error)):
-                    raise
-                asked = error.retry_after or 0.0
-            await trio.sleep(min(max(wait, asked), LAST_WAIT))
-            wait = min(wait * 2, 10.0)
-        raise AssertionError("it tries until it has it, or raises")
+
+async def _patiently(work: Callable[[], Awaitable[T]], *, waits_for_reader: bool = False) -> T:
+    """Do it, and again where that may help. Raises what is no mere trouble, or trouble that lasts.
+
+    ``waits_for_reader``: that nobody reads it yet lasts as long as it may.
+    """
+    wait = FIRST_WAIT
+    for attempt in count(1):
+        try:
+            return await work()
+        except DragonetError as error:
+            unread = waits_for_reader and isinstance(error, SourceError) and error.fault == "reader"
+            if not unread and (attempt >= TRIES or not _may_pass(error)):
+                raise
+            asked = error.retry_after or 0.0
+        await trio.sleep(min(max(wait, asked), LAST_WAIT))
+        wait = min(2 * wait, READER_WAIT)
+    raise AssertionError("it is tried until it is done, or raises")
 
 
 def failure_of(error: DragonetError) -> Failure:

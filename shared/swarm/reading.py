@@ -2,7 +2,8 @@
 
 :func:`open_reading` begins or joins the download, and returns once the length is known. A body goes on for as
 long as any source gives what is missing. Where the content must have a digest (``vouched``), the end of it is
-withheld until it was found to have it: what turns out wrong never comes to its end.
+withheld until it was found to have it: what turns out wrong never comes to its end. And every piece is verified
+on its way out, unless it was just then on its way in: disks forget.
 """
 
 from __future__ import annotations
@@ -101,7 +102,14 @@ async def _opened(host: Host, order: ReadOrder, spec: TaskSpec, deadline: float)
         task = await stack.enter_async_context(host.tasks.wanted(spec, spec.task_id, order.private_headers))
         if not order.cluster_only:
             await host.freshness.ensure(task)
-        begin = _Begin(task.complete, held_bytes(task), Counter(task.bytes), deadline, order.patience)
+        begin = _Begin(
+            trio.current_time(),
+            task.complete,
+            held_bytes(task),
+            Counter(task.bytes),
+            deadline,
+            order.patience,
+        )
         host.metrics.received.labels("store").inc(begin.held)
         supply = Supply(host, task, spec, cluster_only=order.cluster_only)
         stack.push_async_callback(supply.aclose)
@@ -116,6 +124,7 @@ async def _opened(host: Host, order: ReadOrder, spec: TaskSpec, deadline: float)
 class _Begin:
     """How it was when the content was asked for."""
 
+    when: float
     complete: bool
     held: int
     counts: Counter[str]
@@ -151,7 +160,7 @@ class Reading:
         self._begin = begin
         self._stack = stack
         self._cursor = Cursor()
-        self._ahead = Ahead(host, content)
+        self._ahead = Ahead(host, content, begin.when)
         stack.push_async_callback(self._ahead.aclose)
         self._failed = self._closed = False
         task.fetches += 1
@@ -222,7 +231,7 @@ class Reading:
                     await self._until(self._sound, STALL + self.length / SLOWEST_HASH)
                 await self._ahead.seen(number)
                 try:
-                    piece = await self._content.open_piece(number)
+                    piece = await self._content.open_piece(number, self._begin.when)
                 except PieceMissing:
                     self._task.pulse.beat()  # it was damaged on disk: the task is not complete any more
                     continue

@@ -11,6 +11,8 @@ import hmac
 import re
 from contextlib import ExitStack
 
+import trio
+
 from shared.errors import InvalidRequest, ParentBusy, PieceMissing, TaskNotFound
 from shared.http.messages import Request, Response
 from shared.http.router import Router
@@ -23,6 +25,9 @@ from shared.swarm.tasks import HostTasks
 from shared.task.bitmap import MAX_PIECES
 
 _TASK_ID = re.compile(r"[0-9a-f]{64}")
+RECHECK = 60.0
+"""Seconds after which a piece is verified again before it is sent: a disk that forgot is found out, and what was
+damaged is fetched anew."""
 
 
 class Uploads:
@@ -55,7 +60,7 @@ class Uploads:
                     raise PieceMissing(f"piece {number} is not held here")
                 await self._slots.acquire()
                 taken.callback(self._slots.release)
-                piece = await content.open_piece(number)
+                piece = await content.open_piece(number, trio.current_time() - RECHECK)
             except ParentBusy:
                 self._metrics.refused.inc()
                 raise

@@ -338,9 +338,9 @@ def test_a_peer_that_restarts_goes_on(cluster: Cluster, origin: Origin) -> None:
 
 
 def test_an_interrupted_command_leaves_the_preheat_and_it_can_be_cancelled(
-    cluster: Cluster, origin: Origin
+    make_cluster: Callable[..., Cluster], origin: Origin
 ) -> None:
-    cluster.start(seeders=1, peers=0)
+    cluster = make_cluster(environ={"DRAGONET_SCHEDULER_IDLE_READ": "0.5"}).start(seeders=1, peers=0)
     assert cluster.scheduler is not None
     scheduler = cluster.scheduler
     gate = Gate(MIB)
@@ -356,7 +356,7 @@ def test_an_interrupted_command_leaves_the_preheat_and_it_can_be_cancelled(
     done = cluster.run("preheats", str(job["id"]), "--cancel", "--scheduler", scheduler.url)
     assert done.returncode == 0
     assert "cancelled" in done.stdout
-    wait_until(lambda: not gate.waiting, "the seeder has let go of the origin", 45)
+    wait_until(lambda: not gate.waiting, "the seeder has let go of the origin")
     done = cluster.run("preheats", "--scheduler", scheduler.url)
     assert done.stdout.splitlines()[1].split()[:2] == [str(job["id"]), "cancelled"]
 

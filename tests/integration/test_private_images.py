@@ -167,6 +167,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, str]:
     folder = tmp_path_factory.mktemp("registry")
     with DockerRegistry(folder, require_program("docker-registry")) as registry:
         _, manifest = registry.push_image(PRIVATE, "v1", LAYER, SMALL)
+        registry.push_manifest(PRIVATE, "v2", manifest)
         others, _ = registry.push_image(OTHERS, "v1", OTHER)
         registry.push_image(OPEN, "v1", SHARED)
     return folder, manifest, others
@@ -248,6 +249,22 @@ def test_a_refusal_tells_nothing(pulled: World, who: str) -> None:
             assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("place", ["/v2/{}/tags/list?n=1&ns={}", "/v2/{1}/{0}/tags/list?n=1"])
+def test_tags_page_by_page(pulled: World, place: str) -> None:
+    """The way to the next page leads through the gateway again, and is no way in."""
+    gateway, found = pulled.cluster.peers[1].gateway, []
+    following = place.format(PRIVATE, pulled.registry.name)
+    while following:
+        refused = request(gateway, following, headers={"Authorization": BOB})
+        check_refused(refused, "the tags for Bob")
+        answer = request(gateway, following, headers={"Authorization": CAROL})
+        assert answer.status == 200, answer.text
+        found += answer.json()["tags"] or []
+        link = re.fullmatch(r'<(/v2/[^<>]*)>; rel="next"', answer.headers.get("link", ""))
+        following = link[1] if link else ""
+    assert found == ["v1", "v2"]
+
+
 def test_users_of_other_repositories_keep_theirs(pulled: World) -> None:
     assert pulled.client(0, BOB).pull(OTHERS)[1:] == [OTHER]
     assert pulled.client(1, BOB).pull(OTHERS)[1:] == [OTHER]
@@ -274,6 +291,18 @@ def test_pieces_are_not_given_to_who_does_not_know_the_secret(pulled: World) -> 
     assert scheduler is not None
     listed = [task["task_id"] for task in scheduler.tasks() if task["private"]]
     assert len(listed) >= 4, "the images of this test"
+    scope = repository_scope(scope_secret(pulled), name, PRIVATE)
+    known = [
+        blob_spec(name, PRIVATE, layer, scope=scope),
+        manifest_spec(name, PRIVATE, manifest, scope=scope),
+    ]
+    assert {spec.task_id[:12] for spec in known} < set(listed)
+    specs += known  # an id, which stands in logs, is no key
+    peer = pulled.cluster.peers[0]
+    key = {"Dragonet-Key": known[0].piece_key}
+    piece = request(peer.address, f"/v1/tasks/{known[0].task_id}/pieces/0", headers=key)
+    assert piece.status == 200
+    assert LAYER.startswith(piece.body)
     for task_id in [*(spec.task_id for spec in specs), *listed, *(short + "0" * 52 for short in listed)]:
         for daemon in (*pulled.cluster.seeders, *pulled.cluster.peers):
             for what in ("pieces/0", "availability"):
@@ -362,12 +391,17 @@ def test_no_credentials_anywhere(pulled: World) -> None:
     for told in (*wires, *(path.read_bytes() for path in files)):
         for secret in SECRETS:
             assert secret.encode() not in told
+    name, secret = pulled.registry.name, scope_secret(pulled)
+    layer = blob_spec(name, PRIVATE, digest_of(LAYER), scope=repository_scope(secret, name, PRIVATE))
     scheduler = pulled.cluster.scheduler
     assert scheduler is not None
-    for page in ("/v1/tasks", "/v1/hosts", "/metrics"):
-        shown = request(scheduler.address, page).text
-        for secret in (*SECRETS, repository_scope(scope_secret(pulled), pulled.registry.name, PRIVATE)):
-            assert secret not in shown
+    shown = [request(scheduler.address, page).text for page in ("/v1/tasks", "/v1/hosts")]
+    for daemon in pulled.cluster.daemons:
+        metrics = daemon.address if daemon is not scheduler else pulled.recorders[0].target
+        shown += [daemon.log, request(metrics, "/metrics").text]
+    for told in shown:
+        for hidden in (*SECRETS, secret.hex(), layer.scope, layer.piece_key):
+            assert hidden not in told
 
 
 # --- other registries ----------------------------------------------------------------------------------
@@ -507,4 +541,4 @@ def copy(
 def scope_secret(world: World) -> bytes:
     """The secret from which the hosts of the cluster derive scopes."""
     (found, *_) = world.cluster.folder.glob("peer1/peer/scope-secret")
-    return found.read_bytes()
+    return bytes.fromhex(found.read_text())

@@ -32,6 +32,19 @@ def test_the_first_secret_that_a_host_tells_becomes_that_of_all() -> None:
     assert "secret" not in str(host_views(d.state.cluster))
 
 
+def test_after_a_restart_the_secret_is_that_of_a_host_that_was_there() -> None:
+    new, old, odd = b"n" * 32, b"o" * 32, b"x" * 32
+    d = Driver()
+    assert d.renew("new", secret=new).secret == new
+    assert d.renew("a", secret=old, resuming=True).secret == old
+    assert d.renew("b", secret=odd, resuming=True).secret == old, "there is one"
+    assert d.renew("new", secret=new).secret == old
+    d = Driver()
+    d.renew("new", secret=new)
+    d.wait(4)
+    assert d.renew("late", secret=odd, resuming=True).secret == new
+
+
 def test_secrets_are_not_shown() -> None:
     secret = b"hush" * 8
     assert "hush" not in repr(HostLease("a", "1", "peer", "a:1", secret=secret))

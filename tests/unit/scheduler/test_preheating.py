@@ -325,6 +325,26 @@ def test_others_wait_for_their_turn() -> None:
     assert jobs[3].state == "running"
 
 
+def test_one_that_waits_ends_when_its_time_is_over() -> None:
+    d = Preheater(preheat_jobs=1)
+    d.join("a")
+    d.file()
+    waiting = d.file(timeout=10.0)
+    d.wait(11.0)
+    assert (waiting.state, waiting.began) == ("failed", None)
+
+
+def test_one_that_cannot_begin_does_not_keep_others_waiting() -> None:
+    d = Preheater(preheat_jobs=1)
+    d.join("a")
+    stuck, other = d.file(Targets("seeders")), d.file()
+    assert (stuck.state, other.state) == ("queued", "running")
+    d.wait(5.0)
+    assert stuck.state == "queued", "it is not its turn"
+    d.bring("a", other)
+    assert stuck.state == "failed"
+
+
 def test_a_cancelled_one_is_over_for_its_hosts(d: Preheater) -> None:
     job = d.file()
     d.bring("a", job)

@@ -179,6 +179,17 @@ def test_old_ones_are_forgotten_and_those_that_go_on_are_not() -> None:
     assert kept in jobs.active()
 
 
+def test_items_of_those_that_are_over_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.preheats.MAX_ITEMS_KEPT", 7)
+    jobs = Jobs(history=100)
+    for number in range(5):
+        job = jobs.add(PreheatOrder(str(number)), now=0, wall=number, timeout=1)
+        job.begin_running(ITEMS, ["a"], 0.0)
+        job.give_up(["a"], BAD, 1.0)
+    jobs.add(PreheatOrder("last"), now=0, wall=9, timeout=1)
+    assert [job.shown for job in jobs] == ["last", "4", "3"]
+
+
 def test_there_are_not_more_than_so_many() -> None:
     jobs = Jobs(history=2)
     for number in range(MAX_QUEUED):

@@ -107,7 +107,7 @@ class MemoryContent:
     def whole(self) -> bool:
         return self.layout is not None and self.held.covers(self.layout.count)
 
-    def checked(self, number: int) -> bool:
+    def checked(self, number: int, since: float = 0.0) -> bool:
         return number not in self.store.damaged
 
     @contextmanager
@@ -138,7 +138,7 @@ class MemoryContent:
         self.held.add(number)
         return digest, fresh
 
-    async def open_piece(self, number: int) -> SimpleNamespace:
+    async def open_piece(self, number: int, since: float = 0.0) -> SimpleNamespace:
         await trio.lowlevel.checkpoint()
         if number not in self.held or not self.users:
             raise PieceMissing("not held")
@@ -152,7 +152,7 @@ class MemoryContent:
         return SimpleNamespace(data=memoryview(self.pieces[number]), close=lambda: self.store.release(self))
 
     @asynccontextmanager
-    async def read(self, number: int) -> AsyncIterator[memoryview]:
+    async def read(self, number: int, since: float = 0.0) -> AsyncIterator[memoryview]:
         piece = await self.open_piece(number)
         try:
             yield piece.data

@@ -123,6 +123,14 @@ async def test_a_closed_task_ends_the_stream(task: HostTask, autojump_clock: tri
 # --- the child's side --------------------------------------------------------------------------------
 
 
+async def test_who_follows_shows_the_key_of_the_task() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(PieceMissing):
+        await follow(ours, "parent:1", TASK, "v1", lambda held: None, "abc")
+    assert b"\r\ndragonet-key: abc\r\n" in bytes(await theirs.receive_some()).lower()
+
+
 async def followed(data: bytes) -> list[list[int]]:
     """What is heard when the parent answers ``data``; raises what ``follow`` does."""
     ours, theirs = trio.testing.memory_stream_pair()

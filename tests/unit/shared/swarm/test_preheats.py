@@ -260,7 +260,8 @@ async def test_who_may_read_has_the_credentials(bench: Bench) -> None:
     bench.want(0, headers=LOGIN)
     bench.want(1, job=2, may_read=False)
     await wait_all_tasks_blocked()
-    assert [(o.private_headers, o.may_read) for o in bench.orders] == [(LOGIN, True), ({}, False)]
+    told = {order.spec.url: (order.private_headers, order.may_read) for order in bench.orders}
+    assert [told[item.spec.url] for item in items(0, 1)] == [(LOGIN, True), ({}, False)]
 
 
 async def test_who_may_not_read_waits_for_who_may(autojump_clock: MockClock, bench: Bench) -> None:
@@ -310,6 +311,23 @@ async def test_an_image_that_is_wrong(bench: Bench) -> None:
     bench.preheats.ordered(order())
     await wait_all_tasks_blocked()
     assert bench.reports == [Resolved(1, failure=Failure("there is none", 404))]
+
+
+async def test_trouble_of_a_registry_that_passes(autojump_clock: MockClock, bench: Bench) -> None:
+    tries = 0
+
+    async def troubled() -> Resolved:
+        nonlocal tries
+        await trio.lowlevel.checkpoint()
+        tries += 1
+        if tries < TRIES:
+            raise SourceError("too many requests", origin_status=429, retry_after=5.0)
+        return Resolved(1, "name", items(0))
+
+    bench.resolution = troubled
+    bench.preheats.ordered(order())
+    await trio.sleep(30)
+    assert bench.reports == [Resolved(1, "name", items(0))]
 
 
 async def test_a_name_that_is_wrong_is_wrong_everywhere(bench: Bench) -> None:

@@ -341,7 +341,7 @@ async def test_a_disk_that_damages_everything(autojump_clock: Clock, world: Worl
         content = world.store.contents[KNOWN.task_id]
         original = content.open_piece
 
-        async def damage(number: int) -> Any:
+        async def damage(number: int, since: float = 0.0) -> Any:
             if number == 3:
                 world.store.damaged.add(number)
             return await original(number)
@@ -377,6 +377,24 @@ async def test_a_piece_is_verified_ahead_and_only_once(
             await take(body, data)
     assert data == of.data
     assert verified == [of.piece(number)[:16] for number in range(of.count)]
+
+
+async def test_bytes_that_change_on_the_disk_are_not_given_out(tmp_path: Path) -> None:
+    """Also while the content is open, when they have been read and found right before."""
+    of = Sample(random.Random(3).randbytes(9 * 65536), piece_length=65536)
+    spec = msgspec.structs.replace(SPEC, digest="sha256:" + hashlib.sha256(of.data).hexdigest())
+    async with Store.open(tmp_path, StoreConfig()) as store, running_host(store, FakeOrigin(of)) as host:
+        assert (await read_whole(host, ReadOrder(spec), len(of.data))).data == of.data
+        path = tmp_path / "content" / f"{spec.task_id}.mdb"
+        for number in (0, 1, 7):
+            at = path.read_bytes().find(of.piece(number)[:64])
+            with path.open("r+b") as file:
+                file.seek(at)
+                file.write(bytes([of.piece(number)[0] ^ 1]))
+        whole = await read_whole(host, ReadOrder(spec), len(of.data))
+        assert whole.data == of.data
+        assert whole.bytes["origin"] == 3 * 65536
+        assert (await read_whole(host, ReadOrder(spec), len(of.data))).bytes["origin"] == 0
 
 
 async def test_from_disk(tmp_path: Path) -> None:

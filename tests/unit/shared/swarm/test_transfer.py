@@ -44,6 +44,13 @@ async def test_a_request_names_task_piece_and_version() -> None:
     assert connection.outstanding == 1
 
 
+async def test_a_request_shows_the_key_of_its_task() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await PieceConnection(ours, "parent:1", "abc").request(TASK, 7, "v1")
+    asked = bytes(await theirs.receive_some())
+    assert asked.endswith(b"\r\nDragonet-Version: v1\r\nDragonet-Key: abc\r\n\r\n")
+
+
 async def test_pipelined_pieces_come_in_order_however_they_are_cut() -> None:
     pieces = [random_bytes(length, length) for length in (0, 1, 5000, 3 * MAX_HEAD, 17)]
     stream = b"".join(answer(200, piece) for piece in pieces)

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from shared.errors import InvalidRequest, ParentBusy, TaskNotFound
 from shared.http.messages import Request, Response
@@ -18,7 +19,7 @@ from shared.protocol import Availability, decode_availability
 from shared.store import Store, StoreConfig
 from shared.swarm.limits import TokenBucket, UploadSlots
 from shared.swarm.tasks import HostTasks
-from shared.swarm.uploads import Uploads, VersionGone
+from shared.swarm.uploads import RECHECK, Uploads, VersionGone
 from shared.task.bitmap import Bitmap
 from tests.unit.shared.http.wires import exchange, parse
 from tests.unit.shared.swarm.fakes import SPEC, MemoryStore, Reported, Sample, metrics, sample
@@ -220,6 +221,39 @@ async def test_over_the_server(tmp_path: Path) -> None:
         assert answers[0][2] == OF.piece(0)
 
 
+async def test_what_not_everybody_may_have_is_given_to_who_shows_its_key(tmp_path: Path) -> None:
+    """Without it nothing is told, not even that it is held."""
+    spec = replace(SPEC, scope="5c0be5")
+    async with Store.open(tmp_path, StoreConfig()) as store:
+        async with store.create(spec, OF.meta) as content:
+            await content.put(0, OF.piece(0), expected=None)
+        parent = Parent(store)
+        router = Router()
+        parent.uploads.add_routes(router)
+        public, other = SPEC.piece_key, replace(SPEC, scope="07be4").piece_key
+        shown = ["", "Dragonet-Key: \r\n", "Dragonet-Key: \xe4\r\n"]
+        shown += [f"Dragonet-Key: {key}\r\n" for key in (public, other, spec.scope, spec.task_id)]
+        async with aclosing(parent.tasks):
+            for task, keys, expected in (
+                (spec.task_id, shown, 404),
+                (spec.task_id, [f"Dragonet-Key: {spec.piece_key}\r\n"], 200),
+                ("0" * 64, shown, 404),
+            ):
+                for key in keys:
+                    head = f"GET /v1/tasks/{task}/pieces/0 HTTP/1.1\r\nHost: h\r\n{key}\r\n".encode("latin-1")
+                    ((status, _, body),) = parse(await exchange(router, head), "GET")
+                    assert status == expected
+                    assert (body == OF.piece(0)) == (expected == 200)
+            for key in ("", other):
+                request = Request.make("GET", "/", [("Dragonet-Key", key)], params={"task": spec.task_id})
+                with pytest.raises(TaskNotFound, match="holds nothing"):
+                    await parent.uploads.availability(request)
+            parent.at_rest()
+            active = parent.tasks.active(spec.task_id)
+            assert active is not None
+            assert active.users == 0
+
+
 async def test_over_the_server_without_a_slot(autojump_clock: trio.testing.MockClock) -> None:
     store = MemoryStore()
     await store.hold(OF)
@@ -266,3 +300,20 @@ async def test_a_closed_task_takes_nothing_more() -> None:
         with pytest.raises(Exception, match="removed or replaced"):
             await task.keep_from_origin("v1", 0, memoryview(OF.piece(0)))
     assert store.opened == 0
+
+
+async def test_a_piece_that_changed_on_the_disk_is_found_out_after_a_while(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with parent_with(tmp_path, 0, 1) as parent:
+        (await parent.ask(1)).finish()
+        path = tmp_path / "content" / f"{SPEC.task_id}.mdb"
+        data = bytearray(path.read_bytes())
+        data[data.find(OF.piece(1)[:64])] ^= 1
+        with path.open("r+b") as file:
+            file.write(data)
+        await trio.sleep(RECHECK + 1)
+        assert (await parent.ask(1)).status == 404
+        response = await parent.ask(0)
+        assert response.status == 200
+        response.finish()

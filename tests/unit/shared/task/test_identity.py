@@ -170,3 +170,22 @@ def test_a_digest_is_written_in_one_way() -> None:
     assert content_spec("oci://a/b", DIGEST.upper().replace("SHA", "sha")).digest == DIGEST
     with pytest.raises(InvalidRequest, match="sha256"):
         content_spec("oci://a/b", "sha256:12")
+
+
+# --- keys ----------------------------------------------------------------------------------------------
+
+
+def test_public_content_has_no_key() -> None:
+    assert TaskSpec("https://a/b").piece_key == ""
+
+
+def test_a_key_is_that_of_one_task() -> None:
+    url = "oci://one.example/a@" + DIGEST
+    specs = [
+        content_spec(url, digest, scope=scope) for digest in (DIGEST, DIGEST[:-1] + "c") for scope in "ab"
+    ]
+    specs += [TaskSpec(url, scope="a"), TaskSpec(url, scope="a", generation="1")]
+    keys = {spec.piece_key for spec in specs}
+    assert len(keys) == len(specs)
+    assert all(len(key) == 64 for key in keys)
+    assert not keys & {spec.task_id for spec in specs}
