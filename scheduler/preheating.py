@@ -148,10 +148,11 @@ def review_all(cluster: Cluster, now: float) -> None:
     free = cluster.config.preheat_jobs
     free -= sum(job.state in ("resolving", "running") for job in cluster.preheats.active())
     for job in queued:
-        if free <= 0:
-            return
-        review(cluster, job, now)
-        free -= job.state in ("resolving", "running")
+        if free > 0:
+            review(cluster, job, now)
+            free -= job.state in ("resolving", "running")
+        else:
+            job.unmet_since, job.wake = None, job.deadline
 
 
 def review(cluster: Cluster, job: Job, now: float) -> None:

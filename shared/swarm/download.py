@@ -60,6 +60,7 @@ class Download:
         self._askers: Counter[int] = Counter()
         self._version = ""
         self._known = Bitmap()
+        self._missing = Bitmap()
         self._patient = Bitmap()
         self._young: deque[tuple[float, Bitmap]] = deque()
         self._nursery: trio.Nursery | None = None
@@ -76,6 +77,7 @@ class Download:
             nursery.start_soon(self._ask_for_parents)
             while not (self.task.complete or self.task.failure or self.error):
                 self._follow_assignment(nursery)
+                self._tell_workers()
                 await self.task.pulse.wait()
             nursery.cancel_scope.cancel()
 
@@ -106,10 +108,12 @@ class Download:
         if self._askers[number] <= 0:
             del self._askers[number]
             self._requested.pop(number, None)
-        if number in self.task.held:
-            for worker in self._workers.values():
+        stored = number in self.task.held
+        for worker in self._workers.values():
+            if stored:
                 worker.supersede(number)
-        self.task.pulse.beat()
+            else:
+                worker.look()
 
     def store_failed(self, error: StoreError) -> None:
         """Pieces cannot be stored: the download ends with this error."""
@@ -146,6 +150,13 @@ class Download:
         for host, running in self._workers.items():
             if host not in self.task.parents:
                 running.cancel()
+
+    def _tell_workers(self) -> None:
+        missing, before = self.task.missing(), self._missing
+        self._missing = missing
+        if missing - before:
+            for worker in self._workers.values():
+                worker.look()
 
     async def _run_worker(self, worker: ParentWorker, nursery: trio.Nursery) -> None:
         try:

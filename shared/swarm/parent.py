@@ -23,6 +23,7 @@ from shared.swarm.availability import follow
 from shared.swarm.limits import PieceBuffer
 from shared.swarm.pace import Pace, backoff
 from shared.swarm.picker import Holder
+from shared.swarm.pulse import Pulse
 from shared.swarm.transfer import PieceConnection
 from shared.task.bitmap import Bitmap
 
@@ -56,6 +57,7 @@ class ParentWorker:
         self._quiet_until = 0.0
         self._follows = False
         self._nursery: trio.Nursery | None = None
+        self._news = Pulse()
 
     @property
     def offer(self) -> Holder:
@@ -64,7 +66,14 @@ class ParentWorker:
 
     def update(self, parent: Parent) -> None:
         """Take over a new assignment of the same parent (its stripe may have changed)."""
-        self.parent = parent
+        if parent != self.parent:
+            self.parent = parent
+            self.look()
+
+    def look(self) -> None:
+        """There may be something more to ask for. A worker that waits is told of nothing else: most of what
+        happens to a task (a piece comes, another parent gains one) gives it nothing to do."""
+        self._news.beat()
 
     def cancel(self) -> None:
         """End the worker; pieces it asked for go back to be asked of others."""
@@ -105,7 +114,7 @@ class ParentWorker:
     async def _until_useful(self) -> None:
         task = self._download.task
         while self._meta is not None and not self.held & task.missing():
-            await task.pulse.wait()
+            await self._news.wait()
 
     async def _connected(self, stores: trio.Nursery) -> None:
         stream = await self._download.engine.connect(self.parent.address)
@@ -119,7 +128,7 @@ class ParentWorker:
                     used_at = trio.current_time()
                 else:
                     with trio.move_on_after(IDLE_CHECK):
-                        await self._download.task.pulse.wait()
+                        await self._news.wait()
         finally:
             while self.asked:
                 self._download.settled(self.asked.popleft())
@@ -233,7 +242,7 @@ class ParentWorker:
 
     def _now_holds(self, held: Bitmap) -> None:
         self.held = held
-        self._download.task.pulse.beat()
+        self.look()
 
     # --- what it did wrong ---------------------------------------------------------------------------
 

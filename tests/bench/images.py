@@ -81,21 +81,27 @@ def _limited(plan: Plan) -> list[Row]:
 
 
 def _unlimited(plan: Plan) -> list[Row]:
-    """One host alone, and the manifest from its own store."""
+    """One host alone, the manifest from its own store, and what the machine itself can do."""
     size = plan.size(256 * MIB, 32 * MIB)
-    alone, direct, manifest = Samples(), Samples(), Samples()
-    with _lab(1, 0) as lab:
+    alone, direct, many, manifest = (Samples() for _ in range(4))
+    with _lab(HOSTS, 0) as lab:
         for run in range(plan.runs):
             image = _image(lab, size, run)
             _go_through(lab)
-            alone.add(_pull(lab, image, lab.hosts))
+            alone.add(_pull(lab, image, lab.hosts[:1]))
             for seconds in _manifest_seconds(lab, image):
                 manifest.add(seconds)
             _go_direct(lab)
-            direct.add(_pull(lab, image, lab.hosts))
+            direct.add(_pull(lab, image, lab.hosts[:1]))
+            many.add(_pull(lab, image, lab.hosts))
     shown = f"containerd, {size // MIB} MiB image, unlimited links"
     worst = sorted(manifest.values)[int(0.9 * len(manifest.values))]
     return [
+        Row(
+            f"what the cores of this machine give {HOSTS} runtimes: {HOSTS} hosts at once, {shown}",
+            "",
+            f"without dragonet: {many.spread()}, {speed(HOSTS * size, many.median)}",
+        ),
         _beside(f"one host alone pulls, cold, {shown}", alone, direct, 1.15),
         Row(
             "a manifest by tag that the gateway's own host holds, median, one connection",

@@ -342,6 +342,7 @@ def test_one_that_cannot_begin_does_not_keep_others_waiting() -> None:
     d.wait(5.0)
     assert stuck.state == "queued", "it is not its turn"
     d.bring("a", other)
+    d.wait(5.0)
     assert stuck.state == "failed"
 
 
