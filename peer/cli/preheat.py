@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from peer.cli.credentials import Credentials, request_headers
-from peer.cli.execution import Interrupted, UsageError, complain, run_command
+from peer.cli.execution import Interrupted, UsageError, complain, printable, run_command
 from peer.cli.options import Common, load
 from peer.cli.progress import TreeDisplay, TreeProgress, describe_sources
 from shared.errors import InvalidRequest, Unavailable
@@ -294,7 +294,7 @@ def describe_progress(progress: TreeProgress, rate: float) -> str:
 def _tell(job: dict[str, Any]) -> None:
     """The closing lines for people."""
     for note in job["notes"]:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     if job["state"] == "succeeded":
         sources = describe_sources(job["bytes"]["by_source"])
         print(
@@ -335,7 +335,7 @@ def preheat_table(jobs: list[dict[str, Any]]) -> list[str]:
         for job in jobs
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return ["  ".join([*(row[c].ljust(widths[c]) for c in range(6)), row[6]]) for row in rows]
+    return [printable("  ".join([*(row[c].ljust(widths[c]) for c in range(6)), row[6]])) for row in rows]
 
 
 def describe_preheat(job: dict[str, Any]) -> str:
@@ -358,7 +358,7 @@ def describe_preheat(job: dict[str, Any]) -> str:
     lines = [f"{name + ':':<12}{value}" for name, value in facts.items() if value]
     lines += [f"note: {note}" for note in job["notes"]]
     lines += [f"failed: {failure_line(failure)}" for failure in job["failures"]]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _contents(job: dict[str, Any]) -> str:

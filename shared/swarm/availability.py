@@ -31,12 +31,14 @@ BEAT_INTERVAL = 3.0
 """Seconds between signs of life on a quiet stream."""
 SILENCE = 10.0
 """Seconds without a byte after which a parent counts as stalled."""
-SETTLE = 0.02
-"""Seconds for which newly held pieces are gathered into one event."""
+SETTLE_SHARE, SHORTEST_SETTLE, LONGEST_SETTLE = 1 / 32, 0.02, 0.25
+"""Newly held pieces are gathered into one event, after one was sent: for a small share of the seconds that the
+child has been following, which is next to nothing of what its download takes anyway."""
 
 
 async def events(task: HostTask, version: str) -> AsyncGenerator[bytes, None]:
     """The frames of an availability stream of ``task``, until its version is no longer current."""
+    began = trio.current_time()
     told = task.held.copy()
     yield frame(encode(Availability(version, told.to_bytes())))
     while task.meta is not None and task.meta.version == version:
@@ -44,13 +46,17 @@ async def events(task: HostTask, version: str) -> AsyncGenerator[bytes, None]:
         if new:
             told = told | new
             yield frame(encode(PiecesAdded(list(new))))
-            await trio.sleep(SETTLE)
+            await trio.sleep(_settle(trio.current_time() - began))
             continue
         with trio.move_on_after(BEAT_INTERVAL) as scope:
             await task.pulse.wait()
         if scope.cancelled_caught:
             yield frame(encode(Beat()))
     yield frame(encode(AvailabilityEnded()))
+
+
+def _settle(age: float) -> float:
+    return max(SHORTEST_SETTLE, min(LONGEST_SETTLE, SETTLE_SHARE * age))
 
 
 async def follow(

@@ -177,6 +177,7 @@ def test_one_in_full() -> None:
     assert "contents:   3 contents: 7 done, 0 under way, 5 failed" in text
     assert text.endswith("note: 7 platforms\nfailed: layer 1 at a, b and 3 more: gone")
     assert "private" not in text
+    assert "\x1b" not in describe_preheat(JOB | {"failure": "\x1b[2J"})
 
 
 # --- the scheduler -----------------------------------------------------------------------------------
