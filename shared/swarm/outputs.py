@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,7 +13,7 @@ from shared.errors import DigestMismatch, PieceMissing, StoreFull
 from shared.store import TaskContent
 from shared.store.stepping import write_in_steps
 from shared.task.bitmap import Bitmap
-from shared.task.digest import content_hasher
+from shared.task.digest import Hasher, content_hasher
 from shared.task.pieces import PieceLayout
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 INLINE_HASH = 16 * 1024
 """Up to so many bytes are hashed on the spot: a thread would cost more."""
+HASH_RUN = 4 * 1024 * 1024
+"""So many bytes in a row are waited for, unless the content ends before, and hashed in one go."""
 
 
 class OutputFile:
@@ -128,19 +131,43 @@ async def digest_of(task: HostTask, algorithm: str) -> str:
             layout = task.layout
             if layout is not None and number == layout.count:
                 return hasher.hexdigest()
-            if number not in content.held:
+            run = _next_run(content, number)
+            if not run:
                 await task.pulse.wait()
                 continue
             try:
-                async with content.read(number, since=began) as data:
-                    if len(data) <= INLINE_HASH:
-                        hasher.update(data)
-                    else:
-                        await trio.to_thread.run_sync(hasher.update, data)
+                await _hash_pieces(hasher, content, run, began)
             except PieceMissing:
                 task.pulse.beat()  # it was damaged on disk: the task is not complete any more
                 continue
-            number += 1
+            number = run.stop
+
+
+def _next_run(content: TaskContent, number: int) -> range:
+    """The pieces from ``number`` on that are hashed together; none while not all of them are held."""
+    layout = content.layout
+    stop = number + max(1, HASH_RUN // content.meta.piece_length)
+    run = range(number, stop if layout is None else min(stop, layout.count))
+    return run if all(piece in content.held for piece in run) else range(0)
+
+
+async def _hash_pieces(hasher: Hasher, content: TaskContent, run: range, began: float) -> None:
+    """Raises PieceMissing, with nothing hashed, when one of them turns out damaged."""
+    with ExitStack() as stack:
+        views = []
+        for number in run:
+            piece = await content.open_piece(number, began)
+            stack.callback(piece.close)
+            views.append(piece.data)
+        if sum(map(len, views)) <= INLINE_HASH:
+            _update(hasher, views)
+        else:
+            await trio.to_thread.run_sync(_update, hasher, views)
+
+
+def _update(hasher: Hasher, views: list[memoryview | bytes]) -> None:
+    for view in views:
+        hasher.update(view)
 
 
 def check_digest(wanted: str, found: str, algorithm: str) -> None:

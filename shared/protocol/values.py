@@ -1,0 +1,124 @@
+"""What the messages are made of: a task and its parents, a host and its lease."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.errors import Fault
+from shared.task.identity import TaskSpec
+
+PROTOCOL_VERSION = 1
+VERSION_HEADER = "Dragonet-Version"
+"""On piece requests and answers: the task's content version (TaskMeta.version), so versions never mix."""
+MAX_PLACES = 8
+"""Places that are kept for content known by its digest (``TaskSpec.digest``), which can be read at several."""
+
+KEY_HEADER = "Dragonet-Key"
+"""On piece and availability requests for content that not everybody may have: ``TaskSpec.piece_key``."""
+
+MSGPACK = "application/vnd.msgpack"
+SECRET_SIZE = 32
+"""Bytes of the secret that the hosts of a cluster have in common (see HostLease)."""
+
+Role = Literal["peer", "seeder"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """Base of all messages."""
+
+
+class TaskMeta(Message, frozen=True, tag="meta"):
+    """What reading the origin told about a task.
+
+    ``version`` changes whenever the content may have changed; pieces of two versions are never mixed.
+    ``length`` is None until it is known. ``etag`` and ``last_modified`` are the origin's own words.
+    ``sha256`` (hexadecimal) is that of the whole content, "" until a reader of the origin has it.
+    ``digest`` ("sha256:HEX") is the one that the source promises, "" for none: content without it is given
+    to nobody. ``revalidate`` is the age in seconds at which the content is checked against its source,
+    None for never.
+    """
+
+    version: str
+    piece_length: int
+    length: int | None = None
+    etag: str = ""
+    last_modified: str = ""
+    content_type: str = ""
+    sha256: str = ""
+    digest: str = ""
+    revalidate: float | None = None
+
+
+class Failure(Message, frozen=True, tag="failure"):
+    """Why a source read failed, for everyone who waits: the origin's status, one sentence, whose fault."""
+
+    words: str
+    status: int | None = None
+    retry_after: float | None = None
+    fault: Fault = "origin"
+
+
+class Parent(Message, frozen=True, tag="parent"):
+    """A host to fetch pieces from.
+
+    ``complete``: it held everything when assigned. ``stripe`` (index, count): the child takes pieces
+    with ``number % count == index`` from this parent first, so that first copies are disjoint.
+    """
+
+    host: str
+    address: str
+    role: Role = "peer"
+    complete: bool = False
+    stripe: tuple[int, int] | None = None
+
+
+class PreheatItem(Message, frozen=True, tag="preheat_item"):
+    """A content that a preheat brings. ``what`` names it for people ("layer sha256:…"); ``length`` is None
+    while it is not known."""
+
+    spec: TaskSpec
+    what: str
+    length: int | None = None
+
+
+class HostLease(Message, frozen=True, tag="lease"):
+    """A host announces or renews its presence. ``instance`` is new at every process start. ``secret`` is what
+    the host derives scopes from that nobody outside the cluster can guess; it is never shown.
+
+    ``resuming``: this process had a lease before, so a scheduler that does not know it was restarted.
+    ``schemes`` are those whose origins the host can read. ``preheats``: it takes PreheatWanted.
+    """
+
+    host: str
+    instance: str
+    role: Role
+    address: str
+    version: int = PROTOCOL_VERSION
+    location: str = ""
+    upload_slots: int = 8
+    uploads: int = 0
+    draining: bool = False
+    resuming: bool = False
+    schemes: tuple[str, ...] = ()
+    preheats: bool = False
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<HostLease of {self.host}, a {self.role} at {self.address}>"
+
+
+class LeaseGranted(Message, frozen=True, tag="lease_granted"):
+    """``known`` is False when the scheduler knows nothing of what the host holds: it must report all.
+    ``secret`` is the one of the cluster: the host is to have it from now on.
+    """
+
+    scheduler: str
+    ttl: float
+    known: bool
+    version: int = PROTOCOL_VERSION
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<LeaseGranted by {self.scheduler} for {self.ttl} s>"
