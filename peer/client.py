@@ -7,6 +7,7 @@ and only a raw socket can carry the output file's descriptor along.
 from __future__ import annotations
 
 import array
+import errno
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -108,6 +109,11 @@ class LocalClient:
             await sock.connect(str(self.path))
         except OSError as error:
             sock.close()
+            if error.errno == errno.EACCES:
+                raise NoDaemon(
+                    f"the dragonet daemon's socket {self.path} is not for this user: run this as the user of the "
+                    "daemon (root, where it is a service), or name another socket with --socket"
+                ) from None
             raise NoDaemon(
                 f"no dragonet daemon answers on {self.path} ({error.strerror}): start one with `dragonet peer`, "
                 "or name its socket with --socket"

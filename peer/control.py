@@ -36,5 +36,5 @@ async def _scheduler(
     config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     async with Service("scheduler", limits=config.server, grace=config.server.grace) as service:
-        await service.listen(config.scheduler.listen)
+        await service.listen(config.scheduler.listen, setting="scheduler.listen")
         await serve_scheduler(config, service, stopping, task_status=task_status)

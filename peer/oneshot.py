@@ -30,7 +30,8 @@ from shared.http.router import Router
 from shared.http.server import HttpServer, bound_address, listen_tcp
 from shared.plugins import PluginRegistry
 from shared.store import Store
-from shared.swarm.host import Host, HostIdentity
+from shared.swarm.host import Host
+from shared.swarm.identity import HostIdentity
 from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
 

@@ -32,7 +32,8 @@ from shared.plugins import PluginRegistry
 from shared.protocol import Role
 from shared.service import Service, run_process
 from shared.store import Store
-from shared.swarm.host import Host, HostIdentity
+from shared.swarm.host import Host
+from shared.swarm.identity import HostIdentity
 from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.preheats import Preheats
@@ -62,7 +63,7 @@ async def _seeder(
     config: Config, stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     async with _service("seeder", config) as service:
-        address = await service.listen(config.seeder.listen)
+        address = await service.listen(config.seeder.listen, setting="seeder.listen")
         async with _host(config, service, "seeder", "seeder", address, PluginRegistry()):
             await service.run(stopping, task_status=task_status)
 
@@ -80,7 +81,7 @@ async def _up(
     from peer.control import serve_scheduler  # only here: a peer alone starts without a scheduler's code
 
     async with _service("scheduler", config) as control, _service("peer", config) as service:
-        own_url = local_url(await control.listen(config.scheduler.listen))
+        own_url = local_url(await control.listen(config.scheduler.listen, setting="scheduler.listen"))
         own = msgspec.structs.replace(config, host=msgspec.structs.replace(config.host, scheduler=own_url))
         peer_ended = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -102,9 +103,9 @@ async def _serve_peer(
     config: Config, service: Service, role: Role, stopping: trio.Event, task_status: trio.TaskStatus[None]
 ) -> None:
     """A host with the local API and the gateway; as a seeder it also reads origins for others."""
-    address = await service.listen(config.peer.listen)
+    address = await service.listen(config.peer.listen, setting="peer.listen")
     gateway = service.new_router()
-    await service.listen(config.peer.gateway, gateway, name="gateway")
+    await service.listen(config.peer.gateway, gateway, name="gateway", setting="peer.gateway")
     plugins = PluginRegistry()
     async with _host(config, service, role, "peer", address, plugins) as (host, reader):
         registry_gateway(config, host, reader, RegistryMetrics(service.registry)).add_routes(gateway)

@@ -33,6 +33,10 @@ from shared.task.identity import TaskSpec, redact_url
 HOPELESS = 4
 """Grant timeouts after which even a reader that nobody can replace is given up."""
 
+ANOTHER_PLACE = 3.0
+"""Seconds in which a place must have answered a reader while somebody waits who named another one: who names a
+registry that hangs must not make those wait who named one that works."""
+
 
 def review(cluster: Cluster, task: Task, now: float) -> float | None:
     """Draw all conclusions about origin reads of the task; gives when to look again."""
@@ -249,7 +253,8 @@ def _out_of_reach(task: Task, host: str, need: Need | None) -> bool:
 
 def _check_progress(cluster: Cluster, task: Task, grant: Grant, need: Need | None, now: float) -> float:
     timeout = cluster.config.grant_timeout
-    overdue, hopeless = grant.progress + timeout, grant.progress + HOPELESS * timeout
+    patience = timeout if grant.opened or not _named_elsewhere(task, grant) else min(timeout, ANOTHER_PLACE)
+    overdue, hopeless = grant.progress + patience, grant.progress + HOPELESS * timeout
     if now < overdue:
         return overdue
     unreachable = need.unreachable if need is not None else frozenset()
@@ -260,6 +265,11 @@ def _check_progress(cluster: Cluster, task: Task, grant: Grant, need: Need | Non
     give_up_on(cluster, task, grant, Failure(words, fault="origin"))
     take_back(cluster, task, grant)
     return inf
+
+
+def _named_elsewhere(task: Task, grant: Grant) -> bool:
+    """Whether the content could be read at another place than that of the grant, where nobody has tried yet."""
+    return any(place.url != grant.place and not place.tried for place in task.open_places())
 
 
 def _end_unwanted_reads(cluster: Cluster, task: Task, now: float) -> float:

@@ -131,13 +131,18 @@ class Service:
         add_service_routes(router, self.readiness, self.registry)
         return router
 
-    async def listen(self, address: str, router: Router | None = None, *, name: str = "") -> str:
+    async def listen(
+        self, address: str, router: Router | None = None, *, name: str = "", setting: str = ""
+    ) -> str:
         """Bind ``HOST:PORT``; requests are answered from :meth:`run` on.
 
-        ``name`` stands for the listener in metrics (default: the role). Returns the address that was bound
-        (port 0 takes a free one). Raises ConfigError.
+        ``name`` stands for the listener in metrics (default: the role), ``setting`` is where the address comes
+        from. Returns the address that was bound (port 0 takes a free one). Raises ConfigError.
         """
-        listeners = await listen_tcp(address)
+        try:
+            listeners = await listen_tcp(address)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error}" if setting else str(error)) from None
         bound = bound_address(listeners[0])
         self._add(name or self.name, bound, router or self.router, listeners)
         return bound

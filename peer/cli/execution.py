@@ -10,14 +10,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from shared.errors import DragonetError
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
 T = TypeVar("T")
 
@@ -66,7 +71,7 @@ def _run(tokens: list[str]) -> int:
     try:
         result = app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
-        raise UsageError(f"{_sentence(str(error))} (dragonet --help shows how)") from error
+        raise UsageError(_usage(error)) from error
     return result if isinstance(result, int) else 0
 
 
@@ -124,9 +129,18 @@ def run_role(main: Callable[..., Awaitable[None]], *arguments: object) -> None:
     """Run a role, which hears signals itself and ends in good order."""
     import trio
 
+    allow_open_files()
     gc.freeze()  # what is loaded by now stays, and is not looked through again
     gc.enable()
     trio.run(main, *arguments)
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as it may allow itself: each content in use takes two, each client one,
+    and what is usual at first (1024) is meant for programs that use select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # then it is as it was
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run_command(main: Callable[..., Awaitable[T]], *arguments: object) -> T:
@@ -174,5 +188,12 @@ def run_blocking(main: Callable[..., T], *arguments: object) -> T:
             signal.signal(number, handler)
 
 
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with a command line, and whose help tells how to write it."""
+    from cyclopts import UnusedCliTokensError
+
+    command = " ".join(("dragonet", *(error.command_chain or ())))
+    words = " ".join(str(error).partition("Available commands:")[0].split()).rstrip(".")
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        words = f"`{command}` does not know what to do with {' '.join(error.unused_tokens)!r}"
+    return f"{words} (`{command} --help` shows how)"

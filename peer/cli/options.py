@@ -26,7 +26,8 @@ class Common:
         Parameter(
             name="--set",
             negative=(),
-            help="Any setting, as SECTION.KEY=VALUE (`dragonet config` lists them). May be repeated.",
+            help="Any setting, as SECTION.KEY=VALUE (`dragonet config` lists them); the values of a list with "
+            "commas between them. May be repeated.",
         ),
     ] = ()
     verbose: Annotated[bool, Parameter(negative=(), help="Log more, and show where errors come from.")] = (

@@ -54,7 +54,10 @@ class Login(Credentials):
     ] = ()
     username: Annotated[str, Parameter(help="User at the registry or origin.")] = ""
     password_file: Annotated[
-        Path | None, Parameter(help="File with the user's password or token; - reads it from stdin.")
+        Path | None,
+        Parameter(
+            allow_leading_hyphen=True, help="File with the user's password or token; - reads it from stdin."
+        ),
     ] = None
 
 

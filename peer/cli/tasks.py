@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from peer.cli.credentials import Credentials, request_headers
-from peer.cli.execution import run_command
+from peer.cli.execution import UsageError, run_command
 from peer.cli.options import Common, load
 from shared.units import format_size
 
 if TYPE_CHECKING:
     from peer.client import LocalClient
     from peer.orders import TaskQuery, TaskView
+
+_SHORT_ID = re.compile(r"[0-9a-f]{12,63}")
+"""As ``ls`` shows them."""
 
 What = Annotated[str, Parameter(name="WHAT", help="URL or task id (64 hex digits).")]
 Socket = Annotated[Path | None, Parameter(help="Unix socket of the daemon.")]
@@ -71,6 +75,8 @@ def query_of(what: str, identity: Identity | None) -> TaskQuery:
     """What is asked about. Raises UsageError."""
     from peer.orders import TaskQuery
 
+    if _SHORT_ID.fullmatch(what):
+        raise UsageError(f"{what} is only the beginning of a task id: `dragonet ls --json` has it whole")
     identity = identity or Identity()
     return TaskQuery(
         url=what,

@@ -26,7 +26,7 @@ class Exchange:
         self.request = request
         self.target: Target | None = None
         self.entry = ""
-        """The entry of registry.allow that matched."""
+        """The entry of registry.allow that matched; "" where the registry is not allowed."""
         self.cache: Cache = "none"
         self.length: int | None = None
         """Of the blob that is given, in bytes."""
@@ -37,6 +37,8 @@ class Exchange:
         """Where the content came from, in bytes by source."""
         self.broken = ""
         """Why the answer could not be brought to its end."""
+        self.why = ""
+        """Why there is no content, as the client is told."""
         self._metrics = metrics
         self._began = trio.current_time()
         self.deadline = self._began + patience
@@ -64,7 +66,7 @@ class Exchange:
     def ended(self, status: int) -> None:
         """Count the request, and say what became of it."""
         target, metrics, method = self.target, self._metrics, self.request.method
-        kind = "none" if target is None else target.kind
+        kind = target.kind if target is not None and self.entry else "none"
         metrics.answered(self.entry, method, kind, status, self.cache)
         sources = shared_out(self.sent, self.obtained) if self.sent else {}
         metrics.sent_bytes(sources)
@@ -90,6 +92,7 @@ class Exchange:
             bytes=self.sent,
             seconds=round(self._seconds(), 3),
             sources=sources,
+            **({"why": self.why} if self.why else {}),
             **({"broken": self.broken} if self.broken else {}),
         )
 

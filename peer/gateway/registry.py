@@ -108,7 +108,9 @@ class RegistryGateway:
             raise
         except Exception as error:  # noqa: BLE001 – whatever happens is told in the specification's form
             exchange.cache = "none"
-            response = registry_response(_told(request, exchange.target, error))
+            told = _told(request, exchange.target, error)
+            exchange.why = str(told)
+            response = registry_response(told)
         return exchange.ends_with(response)
 
     async def _answer(self, exchange: Exchange) -> Response:
@@ -124,8 +126,8 @@ class RegistryGateway:
         target = parse_target(request.raw_path, request.query.get_all("ns"), self._default)
         if target is None:
             return Response.json({}, headers=[API_VERSION, CREDENTIALS_HELP])
-        entry = self._allowed.entry_of(target.registry)
-        exchange.target, exchange.entry = target, entry
+        exchange.target = target
+        exchange.entry = self._allowed.entry_of(target.registry)
         await request.body(LARGEST_BODY)
         return await _unless_gone(exchange, lambda: self._resource(exchange, target))
 

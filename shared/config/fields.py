@@ -165,7 +165,7 @@ def put(table: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _as_text(table: dict[str, Any]) -> dict[str, Any]:
-    """Tables hold text: numbers and truth values may be written without quotes."""
+    """Tables hold text: numbers and truth values may be written without quotes, and several texts as a list."""
     return {
         name: _as_text(value)
         if isinstance(value, dict)
@@ -173,6 +173,8 @@ def _as_text(table: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, bool)
         else str(value)
         if isinstance(value, (int, float))
+        else ",".join(value)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value)
         else value
         for name, value in table.items()
     }

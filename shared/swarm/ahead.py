@@ -13,6 +13,7 @@ from shared.swarm.pulse import Pulse
 
 if TYPE_CHECKING:
     from shared.swarm.host import Host
+    from shared.swarm.task import HostTask
 
 log = structlog.get_logger()
 
@@ -21,11 +22,12 @@ DEPTH = 3
 
 
 class Ahead:
-    """Looks ahead in one content, for one reader, in the host's nursery."""
+    """Looks ahead in one content of a task, for one reader, in the host's nursery."""
 
-    def __init__(self, host: Host, content: TaskContent, since: float) -> None:
+    def __init__(self, host: Host, task: HostTask, content: TaskContent, since: float) -> None:
         """What was verified after ``since`` (by trio's clock) need not be verified again."""
         self._host = host
+        self._task = task
         self._since = since
         self._content = content
         self._next = self._stop = 0
@@ -72,8 +74,9 @@ class Ahead:
                     (await self._content.open_piece(self._next, self._since)).close()
                     self._next += 1
                     self._pulse.beat()
-        except DragonetError as error:  # the reader will hear the same, and knows what to do
+        except DragonetError as error:  # the reader will see the same, and knows what to do
             log.debug("a piece cannot be read ahead", piece=self._next, cause=str(error))
+            self._task.pulse.beat()  # perhaps it was damaged on disk: the task is not complete any more
         except Exception as error:
             log.error("reading ahead ended by a defect", piece=self._next, error=repr(error), exc_info=True)
         finally:

@@ -9,7 +9,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -31,7 +30,6 @@ from shared.protocol import (
     PreheatWanted,
     Report,
     ResolveWanted,
-    Role,
     SourceGranted,
     SourceRevoked,
     TaskDescribed,
@@ -45,6 +43,7 @@ from shared.swarm.config import SwarmConfig
 from shared.swarm.download import Engine
 from shared.swarm.freshness import Freshness
 from shared.swarm.generations import Generations
+from shared.swarm.identity import HostIdentity
 from shared.swarm.limits import BufferPool, TokenBucket, UploadSlots
 from shared.swarm.link import SchedulerLink
 from shared.swarm.metrics import SwarmMetrics
@@ -60,17 +59,6 @@ log = structlog.get_logger()
 
 MAX_UNTOLD = 1000
 """Reports queued at most while everything held is told anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostIdentity:
-    """Who this host is. ``id`` outlives restarts, ``instance`` does not; ``address`` serves the pieces."""
-
-    id: str
-    role: Role
-    address: str
-    location: str = ""
-    instance: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):016x}")
 
 
 class PreheatTaker(Protocol):

@@ -33,6 +33,7 @@ from shared.protocol import (
     decode_reports_taken,
     encode,
 )
+from shared.swarm.identity import HostIdentity
 from shared.swarm.outbox import Outbox
 from shared.swarm.pulse import Pulse
 
@@ -51,6 +52,10 @@ SILENCE = 15.0
 
 class LinkOwner(Protocol):
     """What the link asks of the host."""
+
+    @property
+    def identity(self) -> HostIdentity:
+        """Who the host is; never changes."""
 
     def lease(self) -> HostLease:
         """The lease to announce now (load changes)."""
@@ -233,7 +238,7 @@ class SchedulerLink:
                 retry = min(retry * 2, LAST_RETRY)
 
     async def _deliver(self, batch: list[Report]) -> None:
-        message = Reports(self._owner.lease().instance, batch)
+        message = Reports(self._owner.identity.instance, batch)
         body = await self._call("POST", f"{self._host_url()}/reports", encode(message))
         if not _decode(decode_reports_taken, body, self.url).known:
             self._renew.set()
@@ -255,7 +260,7 @@ class SchedulerLink:
         return answer.body
 
     def _host_url(self) -> str:
-        return f"{self.url}/v1/hosts/{quote(self._owner.lease().host, safe='')}"
+        return f"{self.url}/v1/hosts/{quote(self._owner.identity.id, safe='')}"
 
     def _changed(self, *, leased: bool | None = None, streaming: bool | None = None, why: str = "") -> None:
         before = self.connected

@@ -19,10 +19,10 @@ from shared.task.pieces import PieceLayout
 if TYPE_CHECKING:
     from shared.swarm.task import HostTask
 
-INLINE_HASH = 16 * 1024
+INLINE_HASH = 128 * 1024
 """Up to so many bytes are hashed on the spot: a thread would cost more."""
-HASH_RUN = 4 * 1024 * 1024
-"""So many bytes in a row are waited for, unless the content ends before, and hashed in one go."""
+HASH_RUN, HASH_PIECES = 4 * 1024 * 1024, 8
+"""So many bytes in a row, or pieces, are waited for, unless the content ends before, and hashed in one go."""
 
 
 class OutputFile:
@@ -146,7 +146,7 @@ async def digest_of(task: HostTask, algorithm: str) -> str:
 def _next_run(content: TaskContent, number: int) -> range:
     """The pieces from ``number`` on that are hashed together; none while not all of them are held."""
     layout = content.layout
-    stop = number + max(1, HASH_RUN // content.meta.piece_length)
+    stop = number + max(1, min(HASH_PIECES, HASH_RUN // content.meta.piece_length))
     run = range(number, stop if layout is None else min(stop, layout.count))
     return run if all(piece in content.held for piece in run) else range(0)
 

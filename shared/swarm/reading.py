@@ -160,7 +160,7 @@ class Reading:
         self._begin = begin
         self._stack = stack
         self._cursor = Cursor()
-        self._ahead = Ahead(host, content, begin.when)
+        self._ahead = Ahead(host, task, content, begin.when)
         stack.push_async_callback(self._ahead.aclose)
         self._failed = self._closed = False
         task.fetches += 1

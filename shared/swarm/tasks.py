@@ -15,9 +15,13 @@ from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.task import HostTask, Reporter
 from shared.task.identity import TaskSpec
 
+MAX_IDLE = 128
+"""Idle tasks that are kept open at most: each takes two open files, of which a process may have 1024 or fewer."""
+
 
 class HostTasks:
-    """Finds and opens tasks; counts who uses them. An idle task is closed after ``linger`` seconds."""
+    """Finds and opens tasks; counts who uses them. An idle task is closed after ``linger`` seconds, or when too
+    many others are idle."""
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class HostTasks:
         """As :meth:`wanted`, for somebody who names no place."""
         task = self._retain(spec, task_id)
         try:
+            await self._make_room()
             await task.recall()
             yield task
         finally:
@@ -78,6 +83,7 @@ class HostTasks:
             raise TaskNotFound("this host holds nothing of the task")
         task = self._retain(stored.spec, task_id)
         try:
+            await self._make_room()
             await task.recall()
         except BaseException:
             self.release(task)
@@ -93,10 +99,21 @@ class HostTasks:
         """Close the tasks that nobody has used for ``older_than`` seconds (default: the linger)."""
         limit = trio.current_time() - (self._linger if older_than is None else older_than)
         for task in self:
-            idle = not task.users and task.idle_since <= limit
-            if idle and self._tasks.get(task.id) is task:
-                del self._tasks[task.id]
-                await task.aclose()
+            if task.idle_since <= limit:
+                await self._close(task)
+
+    async def _make_room(self) -> None:
+        """Close what has been idle for longest while too much is."""
+        if len(self._tasks) <= MAX_IDLE:
+            return
+        idle = sorted((task for task in self if not task.users), key=lambda task: task.idle_since)
+        for task in idle[: max(0, len(idle) - MAX_IDLE)]:
+            await self._close(task)
+
+    async def _close(self, task: HostTask) -> None:
+        if not task.users and self._tasks.get(task.id) is task:
+            del self._tasks[task.id]
+            await task.aclose()
 
     async def forget(self, task_id: str) -> None:
         """Close the task whoever uses it: its content is being removed."""

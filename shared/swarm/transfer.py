@@ -7,7 +7,10 @@ fields, Content-Length bodies); whatever else a parent sends is an error of that
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -20,6 +23,9 @@ MAX_HEAD = 16 * 1024
 MAX_WORDS = 64 * 1024
 """Longest body of an answer that is not a piece; it is read to keep the connection."""
 MAX_DIGITS = 18
+GATHER = 256 * 1024
+"""Bytes of a piece that are left to gather in the kernel before they are taken: a network delivers them in small
+portions, and each time that the process wakes up costs more than taking them."""
 CONNECT_TIMEOUT = 3.0
 
 Connect = Callable[[str], Awaitable[trio.abc.Stream]]
@@ -47,6 +53,8 @@ class PieceConnection:
         """``key`` is that of the task (``TaskSpec.piece_key``)."""
         self._shown = (f"{KEY_HEADER}: {key}",) if key else ()
         self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._gathering = 1
         self._address = address
         self._head = bytearray(MAX_HEAD)
         self._pending = memoryview(b"")
@@ -104,12 +112,14 @@ class PieceConnection:
         into[:got] = self._pending[:got]
         self._pending = self._pending[got:]
         while got < length:
+            self._gather(min(length - got, GATHER))
             count = await self._receive_into(into[got:])
             if not count:
                 raise ParentGone(
                     f"{self._address} hung up {length - got} bytes before the end of piece {number}"
                 )
             got += count
+        self._gather(1)
 
     async def aclose(self) -> None:
         """Close at once, without ceremony."""
@@ -123,13 +133,21 @@ class PieceConnection:
 
     async def _receive_into(self, view: memoryview) -> int:
         try:
-            if isinstance(self._stream, trio.SocketStream):
-                return await self._stream.socket.recv_into(view)
+            if self._socket is not None:
+                return await _receive_into(self._socket, view)
             data = await self._stream.receive_some(len(view))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             raise ParentGone(f"{self._address} broke the connection: {error.__cause__ or error}") from None
         view[: len(data)] = data
         return len(data)
+
+    def _gather(self, size: int) -> None:
+        """Have the kernel wake us when so many bytes are there, or the parent has hung up (socket(7))."""
+        if self._socket is None or size == self._gathering:
+            return
+        self._gathering = size
+        with contextlib.suppress(OSError):  # a kernel that cannot: it wakes us more often
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     async def _read_head(self) -> bytes:
         view = memoryview(self._head)
@@ -160,6 +178,21 @@ class PieceConnection:
 
     def __repr__(self) -> str:
         return f"<PieceConnection to {self._address}, {len(self._expected)} outstanding>"
+
+
+async def _receive_into(sock: trio.socket.SocketType, view: memoryview) -> int:
+    """As ``sock.recv_into``, which would also take a turn of the loop for bytes that had to be waited for."""
+    try:
+        count = os.readv(sock.fileno(), [view])
+    except BlockingIOError:
+        pass
+    else:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return count
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        with contextlib.suppress(BlockingIOError):
+            return os.readv(sock.fileno(), [view])
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:

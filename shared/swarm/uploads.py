@@ -65,6 +65,7 @@ class Uploads:
                 self._metrics.refused.inc()
                 raise
             except PieceMissing as error:  # also when it was damaged or removed while a slot was waited for
+                task.pulse.beat()
                 return _not_held(error)
             taken.callback(piece.close)
             await self._bucket.take(len(piece.data))

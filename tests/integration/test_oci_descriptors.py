@@ -190,6 +190,11 @@ async def test_tls(content: Path) -> None:
             asking = await reader.registry_client()
             assert (await asking.head(reference, "manifest", None)).descriptor.media_type == MANIFEST
         async with reading(secure="localhost") as reader:
-            with pytest.raises(SourceError, match="cannot be reached") as caught:
+            with pytest.raises(SourceError, match=r"cannot be reached.*source\.ca_file") as caught:
                 await (await reader.registry_client()).head(reference, "manifest", None)
             assert (caught.value.origin_status, caught.value.fault) == (None, "reader")
+    with DockerRegistry(content, require_program("docker-registry")) as registry:
+        reference = Reference(registry.name, TEAM, "v1", "")
+        async with reading(secure=registry.name) as reader:
+            with pytest.raises(SourceError, match=r"cannot be reached.*source\.options\.oci insecure"):
+                await (await reader.registry_client()).head(reference, "manifest", None)

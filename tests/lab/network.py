@@ -59,6 +59,11 @@ class Machine:
         ip("-n", self.namespace, "link", "set", "lo", "up")
         ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
         ip("-n", self.namespace, "link", "set", "eth0", "up")
+        # What BBR (the default of some systems) makes of a way back through a full queue differs from run to
+        # run by a third. A namespace may not choose CUBIC everywhere.
+        setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+        choice = f"echo cubic > {setting} 2>/dev/null || echo reno > {setting}"
+        ip("netns", "exec", self.namespace, "sh", "-c", choice)
 
     def limit(self, rate: int) -> None:
         """Let at most ``rate`` bytes per second pass the cable in each direction, or all with 0."""

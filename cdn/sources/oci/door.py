@@ -126,7 +126,9 @@ class RegistryDoor:
                 # The body of a HEAD is read, too: its end leaves a connection that can be used again.
                 return await _whole(answer, most if method == "GET" else _WORDS, url)
         except HttpConnectError as error:
-            raise SourceError(f"the registry cannot be reached: {error}", fault="reader") from error
+            raise SourceError(
+                f"the registry cannot be reached: {error}{_advice(error)}", fault="reader"
+            ) from error
         except HttpError as error:
             raise SourceError(f"the registry gave no answer: {error}") from error
         except InvalidRequest as error:
@@ -134,6 +136,16 @@ class RegistryDoor:
 
     def __repr__(self) -> str:
         return f"<RegistryDoor with {self.access!r}>"
+
+
+def _advice(error: HttpConnectError) -> str:
+    """What an operator can do where a connection failed for its TLS."""
+    words = str(error)
+    if "TLS failed" not in words:
+        return ""
+    if "CERTIFICATE" in words:
+        return "; source.ca_file names certificates that are trusted besides the system's"
+    return "; if the registry has no TLS, name it in source.options.oci insecure"
 
 
 def refused_answer(reference: Reference, url: str, answer: ClientResponse) -> SourceError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
-from shared.errors import InvalidRequest, SourceError
+from shared.errors import ConfigError, InvalidRequest, SourceError
 from shared.task.digest import parse_content_digest
 from shared.task.identity import redact_url
 
@@ -99,9 +99,9 @@ class PlainRegistries:
 
     def __init__(self, insecure: str = "", secure: str = "") -> None:
         """``insecure`` ones, and ``secure`` ones among those of this machine: names as "host" (whatever the
-        port) or "host:port", separated by commas."""
-        self._insecure = _names(insecure)
-        self._secure = _names(secure)
+        port) or "host:port", separated by commas. Raises ConfigError."""
+        self._insecure = _names(insecure, "insecure")
+        self._secure = _names(secure, "secure")
 
     def __contains__(self, server: object) -> bool:
         if not isinstance(server, str):
@@ -112,8 +112,15 @@ class PlainRegistries:
         return bool({server, host} & self._insecure) or _is_loopback(host)
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+def _names(text: str, option: str) -> frozenset[str]:
+    names = frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in sorted(names):
+        if "/" in name:
+            raise ConfigError(
+                f"source.options.oci {option}: {name!r} does not name a registry: write host or host:port, "
+                "without a scheme and a path"
+            )
+    return names
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,8 +6,14 @@ import dataclasses
 
 from cdn.sources.context import SourceContext
 from cdn.sources.http import Trail, differs
-from cdn.sources.interface import ExpireInfo, RangeNotSatisfiable, SourceRequest, SourceResponse
-from cdn.sources.oci.descriptor import MANIFESTS, told_digest
+from cdn.sources.interface import (
+    ExpireInfo,
+    RangeNotSatisfiable,
+    SourceRequest,
+    SourceResponse,
+    read_whole,
+)
+from cdn.sources.oci.descriptor import MANIFESTS, MAX_MANIFEST, told_digest
 from cdn.sources.oci.door import RegistryDoor, refused_answer
 from cdn.sources.oci.logins import ANONYMOUS, Login, request_login
 from cdn.sources.oci.names import Kind, Reference, parse_reference
@@ -76,7 +82,8 @@ class OciSource(ProbingClient):
         if kind == "manifest":
             headers.setdefault("accept", ", ".join(MANIFESTS))
         try:
-            return (await self._door.let_in(reference, _login(reference, request), headers, ask))[0]
+            answer = (await self._door.let_in(reference, _login(reference, request), headers, ask))[0]
+            return await _bounded(answer, reference) if kind == "manifest" else answer
         except RangeNotSatisfiable as error:
             raise RangeNotSatisfiable(
                 f"{redact_url(request.url)} has no bytes in the range that was asked for",
@@ -128,6 +135,31 @@ class OciSource(ProbingClient):
 
     def __repr__(self) -> str:
         return f"<OciSource through {self._door!r}>"
+
+
+async def _bounded(answer: SourceResponse, reference: Reference) -> SourceResponse:
+    """A manifest, of known length, and not longer than any is: one that a registry sends without an end would fill
+    the disks of the whole cluster. Raises SourceError."""
+    if 0 <= answer.content_length <= MAX_MANIFEST:
+        return answer
+    async with answer:
+        content = await read_whole(answer, MAX_MANIFEST)
+        if content is None:
+            raise SourceError(
+                f"{reference.registry} answered for {reference} with more than {MAX_MANIFEST} bytes, which no "
+                "manifest has"
+            )
+        return SourceResponse(
+            content,
+            status=answer.status,
+            headers=answer.headers,
+            range=answer.range,
+            etag=answer.etag,
+            last_modified=answer.last_modified,
+            content_type=answer.content_type,
+            url=answer.url,
+            decoded=answer.decoded,
+        )
 
 
 def _login(reference: Reference, request: SourceRequest) -> Login | None:

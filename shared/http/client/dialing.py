@@ -46,7 +46,12 @@ async def connect_first(addresses: list[tuple[int, Any]]) -> trio.socket.SocketT
 
     async def attempt(family: int, address: Any, failed: trio.Event) -> None:
         nonlocal winner
-        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no such family here, or too many files are open
+            errors.append(error)
+            failed.set()
+            return
         try:
             await sock.connect(address)
         except OSError as error:

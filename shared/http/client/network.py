@@ -27,6 +27,9 @@ GATHER_LENGTH = 1024 * 1024
 GATHER_PATIENCE = 0.02
 """Most bytes and seconds for which :meth:`ClientStream.receive_into` gathers what a socket brings."""
 
+GATHER_STEP = 256 * 1024
+"""Bytes for which one waits at a time while gathering."""
+
 SEVERAL_PATIENCE = 0.002
 """Seconds for which several answers are waited for at once."""
 
@@ -59,7 +62,8 @@ class NetworkStream(httpcore.AsyncNetworkStream):
     async def receive_into(self, buffer: memoryview, timeout: float | None) -> int:
         """Only where ``plain``: straight from the socket; 0 at the end of the stream.
 
-        Gathers for a moment, so that a fast stream costs a few wake-ups per mebibyte and not dozens.
+        Gathers for a moment, so that a fast stream costs a few wake-ups per mebibyte and not dozens; after the
+        first byte the kernel counts (SO_RCVLOWAT).
         """
         buffer = buffer[:GATHER_LENGTH]
         filled = 0
@@ -72,6 +76,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
                     except BlockingIOError:
                         if filled:
                             scope.deadline = trio.current_time() + GATHER_PATIENCE
+                        self._expect(min(len(buffer) - filled, GATHER_STEP) if filled else 1)
                         await trio.lowlevel.wait_readable(self._socket)
                         continue
                     if not count:

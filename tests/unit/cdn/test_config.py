@@ -53,6 +53,14 @@ def test_options_in_a_file(tmp_path: Path) -> None:
     assert source.revalidate_after("other") == 60.0
 
 
+def test_several_texts_may_be_a_list(tmp_path: Path) -> None:
+    file = write(tmp_path, '[source.options.oci]\ninsecure = ["a:1", "b"]\n')
+    assert load(Root, file=file).config.source.options == {"oci": {"insecure": "a:1,b"}}
+    file = write(tmp_path, '[source.options.oci]\ninsecure = [["a"]]\n')
+    with pytest.raises(ConfigError, match=r"source\.options"):
+        load(Root, file=file)
+
+
 def test_options_in_the_environment() -> None:
     environ = {
         "DRAGONET_SOURCE_OPTIONS": "s3.region=x, s3.endpoint=http://h:1/?a=b ,hf.token=t==,",
@@ -101,7 +109,7 @@ def test_options_are_never_shown() -> None:
         f'[source]\noptions = "{SECRET}"',
         f'[source.options]\ns3 = "{SECRET}"',
         f'[source.options]\ns3 = ["{SECRET}"]',
-        f'[source.options.s3]\nkey = ["{SECRET}"]',
+        f'[source.options.s3]\nkey = [["{SECRET}"]]',
         f'[source.options.s3.key]\ndeep = "{SECRET}"',
         f'[[source.options.s3]]\nkey = "{SECRET}"',
         f'[source.option.s3]\nkey = "{SECRET}"',

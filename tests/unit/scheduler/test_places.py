@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler.places import Places
+from scheduler.sourcing import ANOTHER_PLACE
 from shared.protocol import (
     MAX_PLACES,
     Failure,
@@ -136,11 +137,38 @@ def test_a_place_that_is_stuck_is_left_for_another_by_the_same_reader() -> None:
     d.wait(16)
     assert SourceRevoked(TASK, stuck.grant) in d.told["seeder"]
     assert d.grant("seeder").spec == B
-    d.wait(50)
+    d.wait(40)
     assert d.readers(A) == ["seeder"], "there is nothing else left to try"
     d.wait(15)
     assert "made no progress" in str(d.failure("x"))
     assert "made no progress" in str(d.failure("y"))
+
+
+def test_a_place_that_does_not_answer_is_soon_left_for_another() -> None:
+    d = Driver(grant_timeout=15.0)
+    d.join("x", "y", "seeder")
+    d.want("x", spec=A)
+    d.want("y", spec=B)
+    assert d.grant("seeder").spec == A
+    d.wait(ANOTHER_PLACE - 0.5)
+    assert d.grant("seeder").spec == A
+    d.wait(1.0)
+    assert d.grant("seeder").spec == B
+    assert failed(d, "x") is failed(d, "y") is None
+    d.wait(ANOTHER_PLACE + 1.0)
+    assert d.grant("seeder").spec == B, "where all have been tried, each gets its whole time"
+    d.read_all("seeder")
+    assert d.parents("x") == d.parents("y") == ["seeder"]
+
+
+def test_a_place_that_has_answered_gets_its_whole_time() -> None:
+    d = Driver(grant_timeout=15.0)
+    d.join("x", "y", "seeder")
+    d.want("x", spec=A)
+    d.want("y", spec=B)
+    d.opened("seeder")
+    d.wait(ANOTHER_PLACE + 1.0)
+    assert d.grant("seeder").spec == A
 
 
 def test_a_reader_that_cannot_read_one_place_may_read_another() -> None:

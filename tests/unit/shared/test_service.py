@@ -114,6 +114,8 @@ async def test_an_address_in_use_is_a_sentence() -> None:
         address = await service.listen("127.0.0.1:0")
         with pytest.raises(ConfigError, match="in use"):
             await other.listen(address)
+        with pytest.raises(ConfigError, match=r"^peer\.gateway: cannot listen on .* in use"):
+            await other.listen(address, setting="peer.gateway")
 
 
 async def test_a_socket_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

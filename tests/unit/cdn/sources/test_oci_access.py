@@ -19,7 +19,7 @@ from cdn.sources.oci.challenges import Challenge, parse_challenges
 from cdn.sources.oci.logins import ANONYMOUS, Login, Logins, login_of, request_login
 from cdn.sources.oci.names import PlainRegistries, Reference, parse_reference
 from cdn.sources.oci.tokens import token_end
-from shared.errors import SourceError
+from shared.errors import ConfigError, SourceError
 from shared.http.client import HttpClient
 
 SHA256 = "sha256:" + "0a" * 32
@@ -79,6 +79,12 @@ def test_what_names_nothing(rest: str) -> None:
     with pytest.raises(SourceError, match="cannot be read") as caught:
         parse_reference(f"oci://{rest}")
     assert caught.value.fault == "request"
+
+
+@pytest.mark.parametrize("options", [("http://lan.example", ""), ("", "a, localhost/team")])
+def test_registries_are_named_without_scheme_and_path(options: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="does not name a registry: write host or host:port"):
+        PlainRegistries(*options)
 
 
 def test_which_registries_are_plain() -> None:

@@ -22,6 +22,7 @@ from cdn.sources.oci.logins import Login, login_of
 from cdn.sources.oci.names import Reference
 from shared.errors import SourceError
 from shared.http.client import HttpClient
+from tests.unit.cdn.fakes import MemorySink, job
 from tests.unit.cdn.sources.registry_server import MANIFEST, digest_of
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
@@ -116,6 +117,40 @@ async def test_what_a_head_tells_wrongly_is_learned_from_the_manifest(head: tupl
         found = (await asking.head(Reference(address, "a", "v1", ""), "manifest", None)).descriptor
         assert (found.digest, found.size, found.media_type) == (DIGEST, len(BODY), MANIFEST)
         assert asked == ["HEAD", "GET"]
+
+
+@pytest.mark.parametrize(
+    "end", ["Transfer-Encoding: chunked", "Connection: close", "Content-Length: 999999999"]
+)
+async def test_a_manifest_without_end_is_not_read(end: str) -> None:
+    sent = 0
+
+    def reply(method: str, target: str, headers: dict[str, str]) -> Iterator[bytes]:
+        nonlocal sent
+        yield f"HTTP/1.1 200 OK\r\nContent-Type: {MANIFEST}\r\n{end}\r\n\r\n".encode()
+        while sent < 8 * MAX_MANIFEST:
+            sent += 65536
+            yield b"10000\r\n" + bytes(65536) + b"\r\n" if "chunked" in end else bytes(65536)
+
+    async with registry(reply) as address, SourceReader.open(SourceConfig(), CollectorRegistry()) as reader:
+        sink = MemorySink()
+        with pytest.raises(SourceError, match="which no manifest has"):
+            await reader.read(job(f"oci://{address}/a@{DIGEST}?kind=manifest"), sink)
+        assert not sink.count
+    assert sent < 4 * MAX_MANIFEST
+
+
+async def test_a_manifest_whose_length_is_not_told() -> None:
+    def reply(method: str, target: str, headers: dict[str, str]) -> bytes:
+        head = answer(*told(Content_Length=""), "Transfer-Encoding: chunked")
+        return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+    async with registry(reply) as address, SourceReader.open(SourceConfig(), CollectorRegistry()) as reader:
+        sink = MemorySink()
+        await reader.read(job(f"oci://{address}/a@{DIGEST}?kind=manifest"), sink)
+        assert sink.content == BODY
+        assert sink.meta.length == len(BODY), "it was known before the end"
+        assert sink.meta.digest == DIGEST
 
 
 @pytest.mark.parametrize("length", ["-5", "1e3", "12, 13", "9" * 400, "٣"])

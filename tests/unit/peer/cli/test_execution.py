@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -8,7 +9,14 @@ import trio
 
 from peer.cli import app as commands
 from peer.cli import main
-from peer.cli.execution import Interrupted, UsageError, execute, innermost, run_command
+from peer.cli.execution import (
+    Interrupted,
+    UsageError,
+    allow_open_files,
+    execute,
+    innermost,
+    run_command,
+)
 from shared.errors import ConfigError, DragonetError, SourceError
 
 
@@ -50,7 +58,14 @@ def test_without_arguments_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
         (["get", "http://h/x", "-o", "/dev/null"], "not a regular file"),
         (["config", "--set", "quota"], "SECTION.KEY=VALUE"),
         (["peer", "--log-level", "loud"], "Choose from"),
-        (["ls", "extra"], "extra"),
+        (["ls", "extra"], "`dragonet ls` does not know what to do with 'extra' (`dragonet ls --help`"),
+        (["runtime", "undo", "x"], "`dragonet runtime` does not know what to do with 'undo x'"),
+        (
+            ["runtime", "configure"],
+            "RUNTIME requires an argument (`dragonet runtime configure --help` shows how)",
+        ),
+        (["nonsense"], 'Unknown command "nonsense" (`dragonet --help` shows how)'),
+        (["stat", "662c42166d02"], "662c42166d02 is only the beginning of a task id"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_2(
@@ -151,3 +166,29 @@ def test_what_a_command_raises_is_found() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         run_command(work)
     assert isinstance(innermost(caught.value), UsageError)
+
+
+@pytest.fixture
+def few_files():
+    """A process that may open fewer files than it is allowed to ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_roles_may_open_as_many_files_as_they_are_allowed_to(few_files: int) -> None:
+    allow_open_files()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few_files, few_files)
+
+
+def test_a_limit_of_open_files_that_cannot_be_raised_is_lived_with(
+    few_files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    allow_open_files()
+    monkeypatch.undo()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] < few_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_running(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "--running", "--socket", "nobody.sock"]) == 1
     assert "no dragonet daemon answers on nobody.sock" in capsys.readouterr().err
+
+
+def test_a_daemon_for_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("trio._socket._SocketType.connect", refuse)
+    assert main(["plugin", "--running", "--socket", "theirs.sock"]) == 1
+    assert "socket theirs.sock is not for this user" in capsys.readouterr().err
 
 
 def test_what_is_written(tmp_path: Path) -> None:

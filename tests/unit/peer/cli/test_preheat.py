@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from peer.cli import main
 from peer.cli.execution import UsageError
 from peer.cli.preheat import (
     Login,
@@ -114,6 +115,16 @@ def test_a_user_and_the_password_in_a_file(tmp_path: Path, monkeypatch: pytest.M
     assert asked("alpine", login=Login(username="alice", password_file=file)).headers == expected
     monkeypatch.setattr(sys, "stdin", io.StringIO("correct horse\nmore"))
     assert asked("alpine", login=Login(username="alice", password_file=Path("-"))).headers == expected
+
+
+def test_the_password_on_stdin_from_a_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("correct horse\n"))
+    line = ["preheat", "alpine", "--username", "alice", "--password-file", "-", "--scheduler", "none"]
+    assert main(line) == 2
+    assert "cannot be 'none'" in capsys.readouterr().err
+    assert sys.stdin.read() == ""
 
 
 def test_options_of_the_source_and_headers() -> None:

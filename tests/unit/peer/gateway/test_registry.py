@@ -146,6 +146,14 @@ async def test_what_is_refused_before_anybody_is_asked(
     assert gateway.count("", "GET", "none", str(status), "none") == 1
 
 
+async def test_the_log_names_what_was_refused(gateway: Gateway) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await gateway.error("GET", "/v2/team/app/manifests/v1?ns=evil.test")
+    [line] = logs
+    assert (line["event"], line["registry"], line["code"]) == ("registry request", "evil.test", 403)
+    assert "registry.allow" in line["why"]
+
+
 async def test_names_of_the_gateway(gateway: Gateway) -> None:
     assert (await gateway.ask(host="gateway.test:65001")).status == 200
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -266,6 +268,16 @@ async def test_connect_errors_name_their_cause() -> None:
         with pytest.raises(HttpConnectError) as caught:
             await client.request("GET", "http://127.0.0.1:1/?token=abc")
         assert "abc" not in str(caught.value)
+
+
+async def test_no_more_open_files_are_an_error_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with HttpClient() as client:
+        monkeypatch.setattr(trio.socket, "socket", none_left)
+        with pytest.raises(HttpConnectError, match="Too many open files"):
+            await client.request("GET", "http://127.0.0.1:1/")
 
 
 async def test_connect_check_sees_every_address() -> None:

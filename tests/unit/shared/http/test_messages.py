@@ -66,10 +66,10 @@ def test_release_happens_once() -> None:
 
 def test_errors_become_json_with_retry_after() -> None:
     response = error_response(ParentBusy("all slots are taken", retry_after=0.1))
-    assert response.status == 502
+    assert response.status == 503
     assert ("retry-after", "1") in response.headers
     assert isinstance(response.body, bytes)
-    assert msgspec.json.decode(response.body) == {"error": {"message": "all slots are taken", "status": 502}}
+    assert msgspec.json.decode(response.body) == {"error": {"message": "all slots are taken", "status": 503}}
 
 
 def test_groups_are_told_by_their_first_own_error() -> None:

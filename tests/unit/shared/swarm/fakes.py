@@ -20,7 +20,8 @@ from shared.protocol import Availability, AvailabilityEvent, Parent, Report, Tas
 from shared.store import Store, StoredTask
 from shared.swarm.config import SwarmConfig
 from shared.swarm.download import Engine
-from shared.swarm.host import Host, HostIdentity
+from shared.swarm.host import Host
+from shared.swarm.identity import HostIdentity
 from shared.swarm.limits import BufferPool, TokenBucket
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.origin import OriginJob, OriginSink

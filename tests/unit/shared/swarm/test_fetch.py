@@ -243,7 +243,7 @@ async def test_content_that_changes_while_it_is_hashed(autojump_clock: Clock, wo
     await content.complete()
     original, opened = content.open_piece, trio.Event()
 
-    async def slow(number: int) -> Any:
+    async def slow(number: int, since: float = 0.0) -> Any:
         opened.set()
         await trio.sleep(1)
         return await original(number)
@@ -467,7 +467,7 @@ async def test_removing_while_it_is_hashed(autojump_clock: Clock, world: World) 
     content = world.store.contents[TASK]
     original = content.open_piece
 
-    async def remove(number: int) -> Any:
+    async def remove(number: int, since: float = 0.0) -> Any:
         content.open_piece = original  # type: ignore[method-assign]
         await world.host.remove(TASK)
         return await original(number)

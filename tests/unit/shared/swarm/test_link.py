@@ -28,6 +28,7 @@ from shared.protocol import (
     decode_reports,
     encode,
 )
+from shared.swarm.identity import HostIdentity
 from shared.swarm.link import LAST_RETRY, SILENCE, SchedulerLink
 from shared.swarm.outbox import MAX_QUEUED
 
@@ -143,6 +144,8 @@ class FakeScheduler:
 
 class Owner:
     """The host behind the link."""
+
+    identity = HostIdentity("host", "peer", "h:1", instance="instance")
 
     def __init__(self) -> None:
         self.link: SchedulerLink | None = None

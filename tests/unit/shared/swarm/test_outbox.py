@@ -13,7 +13,7 @@ from shared.protocol import (
     SourcePieces,
     SourceProgress,
 )
-from shared.swarm.outbox import BATCH_WEIGHT, MAX_QUEUED, RELAXED, Outbox
+from shared.swarm.outbox import BATCH_WEIGHT, MAX_QUEUED, PACE, RELAXED, Outbox
 
 
 async def drained(outbox: Outbox) -> list[Report]:
@@ -50,6 +50,57 @@ async def test_what_others_wait_for_goes_at_once(autojump_clock: trio.testing.Mo
     async with trio.open_nursery() as nursery:
         nursery.start_soon(urgent)
         assert await outbox.batch() == [ParentsWanted("t"), PeerLeft("t")]
+    assert trio.current_time() == start
+
+
+async def test_pieces_of_the_origin_go_at_once_after_a_silence(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    outbox = Outbox()
+    start = trio.current_time()
+    outbox.add(SourcePieces("t", "g", "v", {0: b"d"}))
+    assert await outbox.batch() == [SourcePieces("t", "g", "v", {0: b"d"})]
+    assert trio.current_time() == start
+
+
+async def test_pieces_of_the_origin_that_come_by_the_dozen_are_paced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    outbox = Outbox()
+    batches: list[list[Report]] = []
+
+    async def read() -> None:
+        for number in range(100):
+            outbox.add(SourcePieces("t", "g", "v", {number: b"d"}))
+            await trio.sleep(PACE / 10)
+
+    async def tell() -> None:
+        while True:
+            batches.append(await outbox.batch())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        await read()
+        await trio.sleep(2 * PACE)
+        nursery.cancel_scope.cancel()
+    assert len(batches) <= 12
+    told = [
+        n for batch in batches for report in batch if isinstance(report, SourcePieces) for n in report.digests
+    ]
+    assert told == list(range(100))
+
+
+async def test_a_report_that_others_wait_for_takes_paced_ones_along(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    outbox = Outbox()
+    outbox.add(SourcePieces("t", "g", "v", {0: b"d"}))
+    await outbox.batch()
+    start = trio.current_time()
+    outbox.add(PiecesHeld("t", "v", [1]))
+    outbox.add(SourcePieces("t", "g", "v", {1: b"d"}))
+    outbox.add(PeerLeft("t"))
+    assert len(await outbox.batch()) == 3
     assert trio.current_time() == start
 
 

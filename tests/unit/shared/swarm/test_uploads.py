@@ -18,7 +18,7 @@ from shared.http.router import Router
 from shared.protocol import Availability, decode_availability
 from shared.store import Store, StoreConfig
 from shared.swarm.limits import TokenBucket, UploadSlots
-from shared.swarm.tasks import HostTasks
+from shared.swarm.tasks import MAX_IDLE, HostTasks
 from shared.swarm.uploads import RECHECK, Uploads, VersionGone
 from shared.task.bitmap import Bitmap
 from tests.unit.shared.http.wires import exchange, parse
@@ -287,6 +287,23 @@ async def test_idle_tasks_close_though_others_go_meanwhile(autojump_clock: trio.
             nursery.start_soon(tasks.forget, spec.task_id)
     assert not list(tasks)
     assert store.opened == 0
+
+
+async def test_few_idle_tasks_stay_open(autojump_clock: trio.testing.MockClock) -> None:
+    """However fast new ones come: each takes files of the process. Those in use stay."""
+    store = MemoryStore()
+    tasks = HostTasks(cast(Store, store), Reported(), metrics(), linger=60)
+    specs = [SPEC.__class__(f"https://origin.example/{n}") for n in range(MAX_IDLE + 20)]
+    async with aclosing(tasks), tasks.wanted(specs[0], specs[0].task_id) as used:
+        for spec in specs[1:]:
+            async with tasks.wanted(spec, spec.task_id) as task:
+                await task.adopt(OF.meta)
+            await trio.sleep(0.01)
+        assert len(list(tasks)) <= MAX_IDLE + 2
+        assert not used.closed
+        newest = tasks.active(specs[-1].task_id)
+        assert newest is not None
+        assert not newest.closed
 
 
 async def test_a_closed_task_takes_nothing_more() -> None:

@@ -239,7 +239,7 @@ async def test_a_promise_that_comes_with_another_version(autojump_clock: Clock) 
         content = world.store.contents[TASK]
         original, opened = content.open_piece, trio.Event()
 
-        async def slow(number: int) -> object:
+        async def slow(number: int, since: float = 0.0) -> object:
             opened.set()
             await trio.sleep(1)
             return await original(number)
