@@ -21,7 +21,7 @@ BATCH_WEIGHT = 4096
 """Digests and piece numbers in one batch; more wait for the next."""
 RELAXED = 0.2
 """Seconds that progress reports wait for company."""
-PACE = 0.04
+PACE = 0.08
 """Seconds between batches of nothing but progress and pieces read at the origin."""
 
 
