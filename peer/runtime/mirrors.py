@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from cdn.sources.oci.names import canonical_registry
 from peer.runtime import toml_text
 from peer.runtime.errors import BrokenFile, Conflict
 from peer.runtime.names import EVERY, Wanted
@@ -47,6 +48,13 @@ def plan_mirrors(files: Files, wanted: Wanted, runtime: str) -> Plan:
             tables[prefix] = _mirrored(prefix, entry, wanted)
             if entry.get("blocked") is True:
                 notes.append(f"{prefix} is blocked in {places.get(prefix, MAIN)}, and stays so")
+                continue
+            place = canonical_registry(tables[prefix]["location"].partition("/")[0].lower())
+            if place != name and not wanted.allowed(place):
+                notes.append(
+                    f"{prefix} is read from {place} ({places.get(prefix, MAIN)}), which the gateway refuses: add "
+                    f'"{place}" to registry.allow in dragonet\'s configuration'
+                )
     own = _own_name([place for prefix, place in places.items() if prefix in tables])
     content = _written(files, own, tables).encode()
     path = posixpath.join(FOLDER, own)

@@ -157,6 +157,15 @@ def test_what_the_gateway_is_told(location: str, path: str | None) -> None:
     assert mirror_path(location) == path
 
 
+def test_a_location_that_the_gateway_refuses_is_noted() -> None:
+    files = {MAIN: '[[registry]]\nprefix = "quay.io"\nlocation = "cache.test/quay"\n'}
+    [note] = planned(files, "quay.io", allow=("quay.io",)).notes
+    assert note.startswith(f"quay.io is read from cache.test ({MAIN}), which the gateway refuses")
+    assert not planned(files, "quay.io", allow=("quay.io", "*.test")).notes
+    files = {MAIN: '[[registry]]\nprefix = "docker.io/team"\nlocation = "index.docker.io/other"\n'}
+    assert not planned(files, "docker.io", allow=("docker.io",)).notes
+
+
 def test_names_that_cannot_be_told() -> None:
     with pytest.raises(Conflict, match="registry:5000"):
         planned({}, "registry:5000")
