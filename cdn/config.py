@@ -56,7 +56,7 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, dict[str, str]],
         Meta(
             description="Options of the sources, by scheme, as in [source.options.s3]; credentials are "
-            "among them, so they are never shown.",
+            "among them, so what may be one is never shown, and nothing of what plugins are told.",
             extra={"unit": "secret"},
         ),
     ] = {}

@@ -177,6 +177,6 @@ class SourceReader:
 
 async def _open_builtin(builtin: Builtin, context: SourceContext) -> AsyncResourceClient:
     try:
-        return await trio.to_thread.run_sync(builtin.open, context)
+        return await trio.to_thread.run_sync(builtin.open, context, abandon_on_cancel=True)
     except ConfigError as error:
         raise SourceError(str(error), fault="reader") from None

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 import trio
 
+from cdn.checking import check_schemes
 from cdn.images.resolving import ImageResolver
 from cdn.reader import SourceReader
 from cdn.sources.plugins.finder import PluginFinder
@@ -128,6 +129,7 @@ async def _host(
         reader = await stack.enter_async_context(
             SourceReader.open(config.source, service.registry, environ=os.environ, finder=finder)
         )
+        await check_schemes(config.source, reader)
         identity = HostIdentity(
             id=await trio.to_thread.run_sync(host_id, data_dir),
             role=role,

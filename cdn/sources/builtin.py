@@ -19,13 +19,14 @@ if TYPE_CHECKING:  # the command line asks for names only, and is to start quick
 class Builtin:
     """A module with ``open_source(context) -> AsyncResourceClient``, what it needs, and whose environment
     variables hold its credentials (by name of the credential). ``beside`` is the scheme whose options it uses
-    in place of its own, and with which it may be read."""
+    in place of its own, and with which it may be read. ``open_options`` are those that hold no secret."""
 
     module: str
     requires: str = ""
     extra: str = ""
     environment: Mapping[str, tuple[str, ...]] | None = None
     beside: str = ""
+    open_options: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:
@@ -61,29 +62,48 @@ _OSS = {
 }
 
 
-def _objectstore(environment: Mapping[str, tuple[str, ...]]) -> Builtin:
-    return Builtin("cdn.sources.objectstore", "obstore", "objectstore", environment)
+def _objectstore(environment: Mapping[str, tuple[str, ...]], *places: str) -> Builtin:
+    shown = ("endpoint", "allow_http", "ca_file", *places)
+    return Builtin("cdn.sources.objectstore", "obstore", "objectstore", environment, open_options=shown)
 
 
 _WEBHDFS = Builtin(
     "cdn.sources.webhdfs",
     environment={"delegation_token": ("HDFS_DELEGATION_TOKEN",), "user": ("HADOOP_USER_NAME",)},
+    open_options=("namenodes", "default_namenode", "http_port", "tls", "prefix"),
 )
 
 
 BUILTIN: Mapping[str, Builtin] = {
-    "s3": _objectstore(_AWS),
-    "gs": _objectstore({"service_account_key": ("GOOGLE_SERVICE_ACCOUNT_KEY",)}),
-    "az": _objectstore(_AZURE),
-    "oss": _objectstore(_OSS),
+    "s3": _objectstore(_AWS, "region", "virtual_hosted", "instance_credentials"),
+    "gs": _objectstore({"service_account_key": ("GOOGLE_SERVICE_ACCOUNT_KEY",)}, "instance_credentials"),
+    "az": _objectstore(_AZURE, "account_name", "use_emulator", "instance_credentials"),
+    "oss": _objectstore(_OSS, "region", "virtual_hosted"),
     "hdfs": _WEBHDFS,
     "webhdfs": _WEBHDFS,
     "swebhdfs": _WEBHDFS,
-    "hf": Builtin("cdn.sources.huggingface", environment={"token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}),
-    "oci": Builtin("cdn.sources.oci"),
+    "hf": Builtin(
+        "cdn.sources.huggingface",
+        environment={"token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")},
+        open_options=("endpoint",),
+    ),
+    "oci": Builtin("cdn.sources.oci", open_options=("docker_config", "insecure", "secure")),
     "oci-descriptor": Builtin("cdn.sources.oci.descriptors", beside="oci"),
 }
 """Besides http, https and file, which need nothing."""
+
+PLAIN = ("http", "https", "file")
+"""They have no options."""
+
+
+def open_options() -> frozenset[str]:
+    """The settings below ``source.options`` that may be shown to people: those that cannot be credentials. What
+    plugins are told is not known to be none."""
+    return frozenset(
+        f"source.options.{scheme}.{name}"
+        for scheme, builtin in BUILTIN.items()
+        for name in builtin.open_options
+    )
 
 
 def allowed_schemes(named: Iterable[str]) -> tuple[str, ...]:

@@ -310,7 +310,7 @@ def _tell(job: dict[str, Any]) -> None:
     words = job["failure"] or f"the preheat was {job['state']}"
     if job["state"] == "partial":
         contents = job["contents"]
-        words = f"{contents['failed']} of {contents['total']} contents could not be brought"
+        words = f"{_wanted(job)}: {contents['failed']} of {contents['total']} could not be brought"
     complain(f"{job['what']}: {words}")
 
 
@@ -349,8 +349,7 @@ def describe_preheat(job: dict[str, Any]) -> str:
         "platforms": ", ".join(job["platforms"]),
         "to": f"{job['to']} ({_hosts(job['hosts'])})" if job["hosts"] else job["to"],
         "state": job["state"],
-        "contents": f"{_contents(job)}: {job['contents']['done']} done, {job['contents']['running']} under way, "
-        f"{job['contents']['failed']} failed",
+        "contents": f"{_wanted(job)}: {_brought(job['contents'])}" if job["items"] else "",
         "bytes": f"{format_size(job['bytes']['done'])} of {format_size(job['bytes']['total'])}",
         "from": describe_sources(job["bytes"]["by_source"]),
         "private": "yes" if job["private"] else "",
@@ -366,6 +365,18 @@ def describe_preheat(job: dict[str, Any]) -> str:
 
 def _contents(job: dict[str, Any]) -> str:
     return "one content" if job["items"] == 1 else f"{job['items']} contents"
+
+
+def _wanted(job: dict[str, Any]) -> str:
+    return f"{_contents(job)} for {_hosts(job['hosts'])}"
+
+
+def _brought(contents: dict[str, int]) -> str:
+    """How far they are; each counts once for each host."""
+    words = [f"{contents['done']} of {contents['total']} brought"]
+    words += [f"{contents['running']} under way"] if contents["running"] else []
+    words += [f"{contents['failed']} failed"] if contents["failed"] else []
+    return ", ".join(words)
 
 
 def _hosts(count: int) -> str:

@@ -68,7 +68,7 @@ def configure(
     except InvalidRequest as error:
         raise UsageError(str(error)) from None
     outcome = run_blocking(lambda: change(_machine(config, root), asked, dry_run=dry_run))
-    notes = [*_absent(asked, root), *_refused(asked, outcome.registries), *outcome.notes]
+    notes = [*_absent(asked, root), *_refused(asked), *outcome.notes]
     head = f"{asked.runtime} {'would pull' if dry_run else 'pulls'} through {asked.gateway.url}"
     if json:
         _print_json(outcome, notes, dry_run, runtime=asked.runtime, gateway=asked.gateway.url)
@@ -202,12 +202,14 @@ def _absent(asked: Asked, root: Path) -> list[str]:
     return [f"{program} was not found on this machine"]
 
 
-def _refused(asked: Asked, registries: Iterable[str]) -> list[str]:
-    """What the gateway does not let through of what is pulled through it."""
-    from peer.runtime.names import Wanted
+def _refused(asked: Asked) -> list[str]:
+    """What the gateway does not let through of what was asked for."""
+    from peer.runtime.names import EVERY, Wanted
 
     wanted = Wanted(asked.gateway, asked.registries, asked.allow)
-    lacking = [name for name in registries if "." in name and not wanted.allowed(name)]
+    lacking = [name for name in asked.registries if name != EVERY and not wanted.allowed(name)]
+    if EVERY in asked.registries and not asked.allow:
+        return ["the gateway refuses every registry: name some in registry.allow in dragonet's configuration"]
     if not lacking:
         return []
     listed = ", ".join(f'"{name}"' for name in lacking)

@@ -33,7 +33,7 @@ from cdn.images.specs import blob_spec, descriptor_spec, manifest_spec, reposito
 from cdn.sources.oci.client import Proven, RegistryClient
 from cdn.sources.oci.descriptor import Descriptor, parse_descriptor
 from cdn.sources.oci.logins import ANONYMOUS, Login, login_of
-from cdn.sources.oci.names import Kind, Reference
+from cdn.sources.oci.names import Kind, Reference, canonical_registry
 from peer.gateway.asking import HOLD, Asking
 from peer.gateway.challenges import asked_for_credentials
 from peer.gateway.config import RegistryConfig
@@ -103,7 +103,7 @@ class Access:
     def __init__(self, host: Host, reader: HasRegistryClient, config: RegistryConfig) -> None:
         self._host = host
         self._reader = reader
-        self._config = config
+        self._sharing = frozenset(map(canonical_registry, config.share_login))
         self._patience = min(DESCRIPTOR_PATIENCE, config.first_byte / 2)
         self.asking = Asking()
         self._standing = Standing(config.public_for)
@@ -199,7 +199,7 @@ class Access:
         login = login_of(authorization)
         if login != ANONYMOUS:
             return Asker(login, authorization, key)
-        if target.registry not in self._config.share_login:
+        if target.registry not in self._sharing:
             return None
         try:
             client = await self._reader.registry_client()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from shared.config import Seconds
+from peer.gateway.registries import is_pattern, is_registry
+from shared.config import Seconds, WrongSetting
+from shared.task.identity import redact_url
 
 
 class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,3 +61,18 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "registry accepted them; a token's own end comes first."
         ),
     ] = 60.0
+
+    def __post_init__(self) -> None:
+        _check("allow", self.allow, is_pattern, "; * stands for any part of a name")
+        _check("default", filter(None, [self.default]), is_registry)
+        _check("share_login", self.share_login, is_registry)
+
+
+def _check(key: str, names: Iterable[str], is_good: Callable[[str], bool], more: str = "") -> None:
+    for name in names:
+        if not is_good(name):
+            raise WrongSetting(
+                key,
+                f"cannot be {redact_url(name)!r}: write registries as host or host:port, as in docker.io, without "
+                f"a scheme and a path{more}",
+            )

@@ -8,22 +8,17 @@ grammar is that of the OCI distribution specification 1.1 ("Pulling manifests") 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from typing import cast
 
 from cdn.sources.oci.names import DOCKER_HUB, canonical_registry, is_repository, is_tag
 from peer.gateway.errors import RegistryError
+from peer.gateway.registries import is_registry
 from peer.gateway.target import Kind, Target
-from shared.errors import ConfigError, InvalidRequest
+from shared.errors import InvalidRequest
 from shared.task.digest import parse_content_digest
 
-LONGEST_REGISTRY = 255 + len(":65535")
-
-_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9a-f:.]{{2,45}})\])(?::([0-9]{{1,5}}))?")
-_ENTRY = re.compile(r"[a-z0-9*.:\[\]-]+")
 _COLON = re.compile("%3[aA]")
 _WITH_PORT = re.compile(r"(.+)_([0-9]{1,5})")
 
@@ -56,26 +51,16 @@ def parse_registry(text: str) -> str:
 
     Raises RegistryError.
     """
-    name = text.lower()
-    match = _REGISTRY.fullmatch(name) if len(name) <= LONGEST_REGISTRY else None
-    if match is None or not _is_address(match[1]) or not 0 < int(match[2] or 443) < 65536:
+    if not is_registry(text):
         raise _bad_name(f"{text[:300]!r} does not name a registry: write host or host:port, as in docker.io")
-    return canonical_registry(name)
-
-
-def _is_address(text: str | None) -> bool:
-    """Whether what stands in brackets, if anything, is an address."""
-    try:
-        return text is None or bool(ipaddress.IPv6Address(text))
-    except ValueError:
-        return False
+    return canonical_registry(text)
 
 
 class AllowList:
     """The registries that may be pulled from."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """``entries`` are registries; * stands for any part of a name. Raises ConfigError."""
+        """``entries`` are registries, as ``RegistryConfig`` takes them; * stands for any part of a name."""
         self._entries = tuple((entry, _pattern(entry)) for entry in entries)
 
     def entry_of(self, registry: str) -> str:
@@ -92,13 +77,7 @@ class AllowList:
 
 
 def _pattern(entry: str) -> re.Pattern[str]:
-    name = entry.strip().lower()
-    if not _ENTRY.fullmatch(name):
-        raise ConfigError(
-            f"registry.allow: {entry!r} does not name registries: write host or host:port, without a scheme and "
-            "a path; * stands for any part of a name"
-        )
-    return re.compile(".*".join(re.escape(part) for part in canonical_registry(name).split("*")))
+    return re.compile(".*".join(re.escape(part) for part in canonical_registry(entry).split("*")))
 
 
 def _split(segments: list[str]) -> tuple[Kind, list[str], str]:

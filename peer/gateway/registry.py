@@ -30,7 +30,7 @@ from peer.gateway.exchange import GONE, Exchange
 from peer.gateway.metrics import RegistryMetrics
 from peer.gateway.names import AllowList, parse_registry, parse_target
 from peer.gateway.target import Target
-from shared.errors import ConfigError, SourceError
+from shared.errors import SourceError
 from shared.http.errors import ClientGone, told_error
 from shared.http.messages import Request, Response
 from shared.http.router import Router
@@ -80,7 +80,7 @@ class RegistryGateway:
         *,
         names: Iterable[str] = (),
     ) -> None:
-        """``names`` are further ones that this machine has. Raises ConfigError."""
+        """``names`` are further ones that this machine has."""
         self._config = config
         self._metrics = metrics
         self._access = access
@@ -88,10 +88,7 @@ class RegistryGateway:
         self._serving = serving
         self._allowed = AllowList(config.allow)
         self._callers = Callers([*config.names, *names])
-        try:
-            self._default = parse_registry(config.default) if config.default else ""
-        except RegistryError as error:
-            raise ConfigError(f"registry.default: {error}") from None
+        self._default = parse_registry(config.default) if config.default else ""
 
     def add_routes(self, router: Router) -> None:
         """Mount it."""

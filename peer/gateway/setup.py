@@ -17,7 +17,7 @@ from shared.swarm.host import Host
 def registry_gateway(
     config: Config, host: Host, reader: SourceReader, metrics: RegistryMetrics
 ) -> RegistryGateway:
-    """The gateway with the settings of ``[registry]``. Raises ConfigError."""
+    """The gateway with the settings of ``[registry]``."""
     names = (config.peer.gateway, config.host.advertise, socket.gethostname())
     access = Access(host, reader, config.registry)
     passthrough = Passthrough(reader, access)

@@ -9,7 +9,7 @@ among the flags. A flag wins over the environment, that over the file, that over
 from __future__ import annotations
 
 from shared.config.dumping import dump
-from shared.config.fields import Address, Fraction, Rate, Seconds, Secret, Size, Url
+from shared.config.fields import Address, Fraction, Rate, Seconds, Secret, Size, Url, WrongSetting
 from shared.config.loading import ENVIRONMENT_PREFIX, Loaded, load
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Secret",
     "Size",
     "Url",
+    "WrongSetting",
     "dump",
     "load",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from shared.units import write_size
 _WIDTH = 100
 
 
-def dump(loaded: Loaded[Root]) -> str:
-    """The effective configuration as TOML text. Secrets are shown as ``***``."""
+def dump(loaded: Loaded[Root], *, shown: Container[str] = ()) -> str:
+    """The effective configuration as TOML text. Secrets are shown as ``***``, but for the entries of secret
+    tables that are in ``shown``, as "source.options.s3.region"."""
     lines: list[str] = []
     section: tuple[str, ...] = ()
     for key in keys_of(type(loaded.config)):
@@ -28,7 +30,8 @@ def dump(loaded: Loaded[Root]) -> str:
         lines += _comment(key.description)
         origin = loaded.origins.get(key.name)
         lines.append(
-            _assignment(key, _value(loaded.config, key.path)) + (f"  # from {origin}" if origin else "")
+            _assignment(key, _value(loaded.config, key.path), shown)
+            + (f"  # from {origin}" if origin else "")
         )
     return "\n".join(lines) + "\n"
 
@@ -46,22 +49,24 @@ def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(text, _WIDTH)]
 
 
-def _assignment(key: Key, value: Any) -> str:
+def _assignment(key: Key, value: Any, shown: Container[str]) -> str:
     if value is None:
         return f"# {key.path[-1]} ="
     if key.unit == "secret" and value:
-        return f"{key.path[-1]} = {_toml(_hidden(value))}"
+        return f"{key.path[-1]} = {_toml(_hidden(key.name, value, shown))}"
     if key.unit == "size" and value >= 1024:
         return f"{key.path[-1]} = {_toml(write_size(value))}"
     if key.unit == "rate" and value >= 1024:
         return f"{key.path[-1]} = {_toml(write_size(value) + '/s')}"
-    if key.unit == "seconds" and float(shown := f"{value:.9g}") == value and "e" not in shown:
-        return f"{key.path[-1]} = {_toml(f'{shown}s')}"
+    if key.unit == "seconds" and float(text := f"{value:.9g}") == value and "e" not in text:
+        return f"{key.path[-1]} = {_toml(f'{text}s')}"
     return f"{key.path[-1]} = {_toml(value)}"
 
 
-def _hidden(value: Any) -> Any:
-    return {name: _hidden(inner) for name, inner in value.items()} if isinstance(value, dict) else "***"
+def _hidden(name: str, value: Any, shown: Container[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _hidden(f"{name}.{key}", inner, shown) for key, inner in value.items()}
+    return value if name in shown else "***"
 
 
 def _toml(value: Any) -> str:

@@ -56,6 +56,17 @@ _WORDS: dict[Any, str] = {
 }
 
 
+class WrongSetting(ValueError):
+    """Raised by a section's ``__post_init__`` for the value of one of its keys.
+
+    The words follow the key's name and where it was written: "cannot be 'x': write …".
+    """
+
+    def __init__(self, key: str, words: str) -> None:
+        super().__init__(words)
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One setting: where it stands (``("host", "upload_rate")``), its type and what its author says of it."""

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shared.config.fields import SHAPES, Key, keys_of, put
+from shared.config.fields import SHAPES, Key, WrongSetting, keys_of, put
 from shared.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "DRAGONET_"
@@ -84,7 +84,7 @@ def load(
         if key is None:
             raise ConfigError(f"unknown setting {name!r}: {_nearest(name, keys)}", origin=origin)
         take(key, raw, origin)
-    return Loaded(_build(root, values), origins, file)
+    return Loaded(_build(root, values, origins), origins, file)
 
 
 def _table_entry(
@@ -137,15 +137,19 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {(same or close)[0]}?" if candidates else "no keys are known"
 
 
-def _build(root: type[Root], values: Mapping[str, Any], above: str = "") -> Root:
+def _build(root: type[Root], values: Mapping[str, Any], origins: Mapping[str, str], above: str = "") -> Root:
     arguments: dict[str, Any] = {}
     for field in msgspec.structs.fields(root):
         path = f"{above}{field.name}"
         if path in values:
             arguments[field.name] = values[path]
         elif any(name.startswith(f"{path}.") for name in values):
-            arguments[field.name] = _build(field.type, values, f"{path}.")
+            arguments[field.name] = _build(field.type, values, origins, f"{path}.")
     try:
         return root(**arguments)
+    except WrongSetting as error:
+        name = above + error.key
+        origin = origins.get(name, "")
+        raise ConfigError(f"{name} ({origin or 'default'}) {error}", origin=origin) from None
     except ValueError as error:  # a section's own __post_init__: settings that contradict each other
         raise ConfigError(f"{above.rstrip('.') or 'configuration'}: {error}") from None

@@ -79,6 +79,8 @@ class ContentFile:
     def __init__(self, path: Path, meta: TaskMeta, max_map: int) -> None:
         self._path = path
         self._stepping = Stepping()
+        self._writes = 0
+        self._snapshot: _Snapshot | None = None
         self._env = open_environment(path, map_size_for(meta, max_map), sync=False, metasync=False)
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # now, while the name is surely this file's
@@ -121,6 +123,7 @@ class ContentFile:
                     self._go_ahead(len(data))
                 txn.put(_piece_key(number), data)
                 txn.put(_digest_key(number), digest)
+            self._writes += 1
             if not ahead:
                 self._stepping.took(len(data), perf_counter() - began)
         except lmdb.Error as error:
@@ -132,19 +135,20 @@ class ContentFile:
         go_ahead(self._fd, (self._env.info()["last_pgno"] + 1) * page, size + STEP)
 
     def open(self, number: int) -> OpenPiece | None:
+        """Views of the same state of the file share a transaction: there can be few, and slow clients keep theirs
+        for long. Where there is no room for another one, the newest state that has the piece will do."""
+        newest = self._snapshot
         try:
-            txn = self._env.begin(buffers=True)
+            if newest is not None and newest.writes == self._writes and (view := newest.view(number)):
+                return view
+            snapshot = self._snapshot = _Snapshot(self._env, self._writes)
+            return snapshot.view(number)
+        except lmdb.ReadersFullError as error:
+            if newest is not None and (view := newest.view(number)):
+                return view
+            raise as_store_error(error) from None
         except lmdb.Error as error:
             raise as_store_error(error) from None
-        try:
-            data = txn.get(_piece_key(number))
-        except lmdb.Error as error:
-            txn.abort()
-            raise as_store_error(error) from None
-        if data is None:
-            txn.abort()
-            return None
-        return OpenPiece(data, txn.abort)
 
     def drop(self, number: int) -> None:
         try:
@@ -153,6 +157,9 @@ class ContentFile:
                 txn.delete(_digest_key(number))
         except lmdb.Error as error:
             raise as_store_error(error) from None
+        finally:
+            self._writes += 1
+            self._snapshot = None  # it shows what was damaged
 
     def sync(self) -> None:
         try:
@@ -180,6 +187,39 @@ class ContentFile:
                 txn.put(b"v", version)
         elif found != version:
             raise StoreDamaged(f"{self._path.name} holds another version of the content")
+
+
+class _Snapshot:
+    """A state of a file that views are of: a read transaction, which ends with the last of them. ``writes`` tells
+    one state from another."""
+
+    def __init__(self, environment: lmdb.Environment, writes: int) -> None:
+        self.writes = writes
+        self._txn: lmdb.Transaction | None = environment.begin(buffers=True)
+        self._views = 0
+
+    def view(self, number: int) -> OpenPiece | None:
+        """A view of a piece; None when it is not in this state, or nothing is any more."""
+        data = None
+        if self._txn is not None:
+            try:
+                data = self._txn.get(_piece_key(number))
+            finally:
+                if data is None:
+                    self._end()
+        if data is None:
+            return None
+        self._views += 1
+        return OpenPiece(data, self._closed)
+
+    def _closed(self) -> None:
+        self._views -= 1
+        self._end()
+
+    def _end(self) -> None:
+        if not self._views and self._txn is not None:
+            self._txn.abort()
+            self._txn = None
 
 
 class InlineContent:

@@ -31,7 +31,7 @@ BEAT_INTERVAL = 3.0
 """Seconds between signs of life on a quiet stream."""
 SILENCE = 10.0
 """Seconds without a byte after which a parent counts as stalled."""
-SETTLE_SHARE, SHORTEST_SETTLE, LONGEST_SETTLE = 1 / 16, 0.02, 0.5
+SETTLE_SHARE, SHORTEST_SETTLE, LONGEST_SETTLE = 1 / 8, 0.02, 0.5
 """Newly held pieces are gathered into one event, after one was sent: for a small share of the seconds that the
 child has been following, which is next to nothing of what its download takes anyway."""
 

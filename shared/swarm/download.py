@@ -88,6 +88,8 @@ class Download:
         now = trio.current_time()
         self._age(now)
         missing = self.task.missing()
+        if not worker.held & missing:
+            return None
         wanted = missing - Bitmap(self._requested)
         slow = Bitmap()
         if not wanted and len(self._workers) > 1:

@@ -11,6 +11,9 @@ import trio
 
 from shared.errors import ParentBusy
 
+SLOT_TIME, SLOW_LINE = 8.0, 256 * 1024
+"""Seconds, and bytes per second beside them, for which an upload slot is had by one piece."""
+
 
 class TokenBucket:
     """Lets ``rate`` bytes per second through, in order of asking; 0 means no limit.
@@ -48,11 +51,29 @@ class TokenBucket:
         return f"<TokenBucket {self.rate:.0f} B/s>"
 
 
+class UploadSlot:
+    """Leave to send one piece. Release it once; further calls do nothing."""
+
+    __slots__ = ("_slots", "until")
+
+    def __init__(self, slots: UploadSlots, until: float) -> None:
+        self._slots: UploadSlots | None = slots
+        self.until = until
+
+    def release(self) -> None:
+        """Give the slot back."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.freed(self)
+
+
 class UploadSlots:
     """At most ``slots`` pieces are sent at once; ``queue`` more wait for up to ``patience`` seconds.
 
     Few slots send whole pieces sooner than many: what is sent can be passed on. Who finds the queue
-    full, or waits too long, is told to ask elsewhere (ParentBusy with ``retry_after``).
+    full, or waits too long, is told to ask elsewhere (ParentBusy with ``retry_after``). A slot is for a time that
+    its piece takes on a slow line: those who do not take what they asked for, since they sleep, say, do not keep
+    others out for longer.
     """
 
     def __init__(self, slots: int, *, queue: int = 64, patience: float = 1.0) -> None:
@@ -60,6 +81,7 @@ class UploadSlots:
             raise ValueError(f"upload slots must be at least 1, got {slots}")
         self.slots = slots
         self._semaphore = trio.Semaphore(slots, max_value=slots)
+        self._taken: set[UploadSlot] = set()
         self._queue = queue
         self._patience = patience
         self._waiting = 0
@@ -69,27 +91,40 @@ class UploadSlots:
         """Slots in use now."""
         return self.slots - self._semaphore.value
 
-    async def acquire(self) -> None:
-        """Take a slot; give it back with :meth:`release`. Raises ParentBusy."""
+    async def acquire(self, size: int) -> UploadSlot:
+        """Take a slot for a piece of ``size`` bytes. Raises ParentBusy."""
         try:
             self._semaphore.acquire_nowait()
-            return
+            return self._take(size)
         except trio.WouldBlock:
-            pass
+            self._take_back()
         if self._waiting >= self._queue:
             raise ParentBusy("all upload slots are taken: ask another parent", retry_after=0.5)
         self._waiting += 1
         try:
             with trio.move_on_after(self._patience):
                 await self._semaphore.acquire()
-                return
+                return self._take(size)
         finally:
             self._waiting -= 1
         raise ParentBusy("all upload slots are taken: ask another parent", retry_after=0.25)
 
-    def release(self) -> None:
-        """Give a slot back."""
-        self._semaphore.release()
+    def freed(self, slot: UploadSlot) -> None:
+        """A slot is given back, unless it was taken back before."""
+        if slot in self._taken:
+            self._taken.remove(slot)
+            self._semaphore.release()
+
+    def _take(self, size: int) -> UploadSlot:
+        slot = UploadSlot(self, trio.current_time() + SLOT_TIME + size / SLOW_LINE)
+        self._taken.add(slot)
+        return slot
+
+    def _take_back(self) -> None:
+        """Free the slots whose time is over; what is sent under them is sent to its end all the same."""
+        now = trio.current_time()
+        for slot in [slot for slot in self._taken if slot.until <= now]:
+            self.freed(slot)
 
     def __repr__(self) -> str:
         return f"<UploadSlots {self.used}/{self.slots}, {self._waiting} waiting>"

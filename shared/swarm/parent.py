@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-IDLE_CHECK = 0.2
+IDLE_CHECK = 0.5
 """Seconds after which an idle connection looks again: patience may have run out for some piece."""
 IDLE_CLOSE = 30.0
 """Seconds after which an unused connection is closed: before the parent does it, which looks like a fault."""

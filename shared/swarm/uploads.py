@@ -58,8 +58,10 @@ class Uploads:
             try:
                 if number not in content.held:
                     raise PieceMissing(f"piece {number} is not held here")
-                await self._slots.acquire()
-                taken.callback(self._slots.release)
+                layout = content.layout
+                size = content.meta.piece_length if layout is None else layout.size(number)
+                slot = await self._slots.acquire(size)
+                taken.callback(slot.release)
                 piece = await content.open_piece(number, trio.current_time() - RECHECK)
             except ParentBusy:
                 self._metrics.refused.inc()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
 from tests.integration.cluster import Cluster
 from tests.integration.net import request, wait_until
 from tests.integration.origins import MIB, Gate, Origin, random_content
@@ -53,3 +55,15 @@ def test_port_in_use_is_one_sentence(cluster: Cluster) -> None:
     done = cluster.run("up", "--data-dir", str(cluster.folder / "second"), environ=taken, timeout=20)
     assert done.returncode == 1
     assert scheduler.rpartition(":")[2] in done.stderr
+
+
+@pytest.mark.parametrize("role", ["up", "peer", "seeder"])
+def test_no_role_starts_with_a_wrong_option(cluster: Cluster, role: str) -> None:
+    listening = (
+        f"DRAGONET_{name}" for name in ("SCHEDULER_LISTEN", "PEER_LISTEN", "PEER_GATEWAY", "SEEDER_LISTEN")
+    )
+    environ = dict.fromkeys(listening, "127.0.0.1:0") | {"DRAGONET_SOURCE_OPTIONS": "oci.insecur=a"}
+    done = cluster.run(role, "--data-dir", str(cluster.folder / "data"), environ=environ, timeout=20)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("dragonet: source.options.oci has no option 'insecur': there are")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from cdn.sources.context import SourceContext
 from cdn.sources.http import Trail, differs
@@ -13,7 +15,7 @@ from cdn.sources.interface import (
     SourceResponse,
     read_whole,
 )
-from cdn.sources.oci.descriptor import MANIFESTS, MAX_MANIFEST, told_digest
+from cdn.sources.oci.descriptor import MANIFESTS, MAX_MANIFEST, told, told_digest
 from cdn.sources.oci.door import RegistryDoor, refused_answer
 from cdn.sources.oci.logins import ANONYMOUS, Login, request_login
 from cdn.sources.oci.names import Kind, Reference, parse_reference
@@ -83,7 +85,12 @@ class OciSource(ProbingClient):
             headers.setdefault("accept", ", ".join(MANIFESTS))
         try:
             answer = (await self._door.let_in(reference, _login(reference, request), headers, ask))[0]
-            return await _bounded(answer, reference) if kind == "manifest" else answer
+            if kind == "manifest":
+                return await _bounded(answer, reference)
+            if reference.kind == "blob" and answer.content_length < 0 and not answer.decoded:
+                async with _closed_on_error(answer):
+                    answer.content_length = await self._length(reference, request)
+            return answer
         except RangeNotSatisfiable as error:
             raise RangeNotSatisfiable(
                 f"{redact_url(request.url)} has no bytes in the range that was asked for",
@@ -91,6 +98,23 @@ class OciSource(ProbingClient):
                 etag=f'"{reference.digest}"' if reference.digest else error.etag,
                 last_modified=error.last_modified,
             ) from None
+
+    async def _length(self, reference: Reference, request: SourceRequest) -> int:
+        """That of a blob whose answer does not tell it, -1 where its head does not either. Without it nobody is
+        given anything before all of it is there, and there would be no end to what a registry can send."""
+
+        async def ask(headers: dict[str, str], trail: Trail) -> Headers | None:
+            answer = await self._door.exchange("HEAD", self._door.place(reference, "blob"), headers, trail)
+            return answer.headers if answer.status == 200 else None
+
+        try:
+            head, _ = await self._door.let_in(
+                reference, _login(reference, request), dict(request.headers), ask
+            )
+        except SourceError:
+            return -1
+        descriptor = None if head is None else told(reference, "blob", head)
+        return -1 if descriptor is None else descriptor.size or -1
 
     async def is_expired(self, request: SourceRequest, info: ExpireInfo) -> bool:
         """Never for a digest; for a tag, by the digest that a HEAD tells (which registries do not count).
@@ -135,6 +159,15 @@ class OciSource(ProbingClient):
 
     def __repr__(self) -> str:
         return f"<OciSource through {self._door!r}>"
+
+
+@asynccontextmanager
+async def _closed_on_error(answer: SourceResponse) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        await answer.aclose()
+        raise
 
 
 async def _bounded(answer: SourceResponse, reference: Reference) -> SourceResponse:

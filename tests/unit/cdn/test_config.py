@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
 from cdn.config import SourceConfig, default_plugin_dir
-from shared.config import dump, load
+from cdn.policy import SourcePolicy
+from cdn.sources.builtin import BUILTIN, open_options
+from cdn.sources.context import SourceContext
+from shared.config import Loaded, dump, load
 from shared.errors import ConfigError
+from shared.http.client import HttpClient
 
 SECRET = "hush"
+AWS = {"access_key_id", "secret_access_key", "session_token"}
+HIDDEN = {
+    "s3": AWS,
+    "oss": AWS,
+    "gs": {"service_account", "service_account_key", "application_default_credentials", "token"},
+    "az": {"account_key", "sas_token", "client_id", "client_secret", "tenant_id"},
+    "hdfs": {"user", "delegation_token", "authorization"},
+    "webhdfs": {"user", "delegation_token", "authorization"},
+    "swebhdfs": {"user", "delegation_token", "authorization"},
+    "hf": {"token"},
+    "oci": {"auth.REGISTRY"},
+}
+"""What is or may be a credential."""
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +120,33 @@ def test_options_are_never_shown() -> None:
     assert 'options = {"s3" = {"secret_access_key" = "***"}}' in dump(loaded)
     for shown in (dump(loaded), repr(loaded), repr(loaded.config), str(loaded.config.source)):
         assert SECRET not in shown
+
+
+def test_only_options_that_cannot_be_secrets_are_shown() -> None:
+    options = {
+        "oci": {"insecure": "true", "auth.registry.example": f"user:{SECRET}", "pasword": SECRET},
+        "s3": {"endpoint": f"https://user:{SECRET}@host", "access_key_id": SECRET},
+        "myfs": {"endpoint": SECRET},
+    }
+    text = dump(Loaded(Root(source=SourceConfig(options=options)), {}), shown=open_options())
+    assert SECRET not in text
+    shown = tomllib.loads(text)["source"]["options"]
+    assert shown == {
+        "oci": {"insecure": "true", "auth.registry.example": "***", "pasword": "***"},
+        "s3": {"endpoint": "https://host", "access_key_id": "***"},
+        "myfs": {"endpoint": "***"},
+    }
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme, builtin in BUILTIN.items() if not builtin.beside])
+def test_every_option_but_credentials_is_shown(scheme: str) -> None:
+    nobody = cast(HttpClient, None)
+    context = SourceContext(scheme, nobody, SourcePolicy(()), SourceConfig(), {"none": "such"})
+    with pytest.raises(ConfigError, match="has no option 'none': there are") as caught:
+        BUILTIN[scheme].open(context)
+    known = str(caught.value).rpartition(" are ")[2].split(", ")
+    assert {*BUILTIN[scheme].open_options, *HIDDEN[scheme]} == set(known)
+    assert not HIDDEN[scheme].intersection(BUILTIN[scheme].open_options)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,43 @@ async def test_a_manifest_whose_length_is_not_told() -> None:
         assert sink.meta.digest == DIGEST
 
 
+@pytest.mark.parametrize("told_at_all", [True, False])
+async def test_a_blob_whose_length_only_its_head_tells(told_at_all: bool) -> None:
+    layer = bytes(range(256)) * 8192
+    digest = digest_of(layer)
+
+    def reply(method: str, target: str, headers: dict[str, str]) -> bytes:
+        if method == "HEAD":
+            return answer(f"Content-Length: {len(layer)}") if told_at_all else answer("Content-Length: 0")
+        return answer("Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(layer), layer))
+
+    async with registry(reply) as address, SourceReader.open(SourceConfig(), CollectorRegistry()) as reader:
+        sink = MemorySink()
+        await reader.read(job(f"oci://{address}/a@{digest}?kind=blob"), sink)
+        assert sink.content == layer
+        assert sink.meta.length == (len(layer) if told_at_all else None), "as it was known before the end"
+
+
+async def test_a_blob_without_end_is_read_as_far_as_its_head_says() -> None:
+    sent = 0
+
+    def reply(method: str, target: str, headers: dict[str, str]) -> Iterator[bytes]:
+        nonlocal sent
+        if method == "HEAD":
+            yield answer("Content-Length: 100000")
+            return
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        while sent < 64 * 1024 * 1024:
+            sent += 65536
+            yield b"10000\r\n" + bytes(65536) + b"\r\n"
+
+    async with registry(reply) as address, SourceReader.open(SourceConfig(), CollectorRegistry()) as reader:
+        sink = MemorySink()
+        await reader.read(job(f"oci://{address}/a@{LAYER}?kind=blob"), sink)
+        assert len(sink.content) == 100_000, "that it is not what it should be is found out by its digest"
+    assert sent < 32 * 1024 * 1024
+
+
 @pytest.mark.parametrize("length", ["-5", "1e3", "12, 13", "9" * 400, "٣"])
 async def test_lengths_that_are_none(length: str) -> None:
     def reply(method: str, target: str, headers: dict[str, str]) -> bytes:

@@ -113,6 +113,23 @@ def test_config_prints_what_holds_and_where_it_is_from(
         assert f"[{section}]\n" in shown
 
 
+def test_config_shows_options_but_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["source.options.oci.insecure=true", "source.options.hf.token=hush"]
+    assert main(["config", *(part for option in options for part in ("--set", option))]) == 0
+    shown = capsys.readouterr().out
+    assert 'options = {"oci" = {"insecure" = "true"}, "hf" = {"token" = "***"}}' in shown
+    assert "hush" not in shown
+
+
+def test_config_shows_registries_that_cannot_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "d.toml"
+    file.write_text('[registry]\nallow = ["https://ghcr.io"]\n')
+    assert main(["config", "--config", str(file)]) == 1
+    assert f"registry.allow ({file}) cannot be 'https://ghcr.io'" in capsys.readouterr().err
+    assert main(["config", "--set", "registry.default=docker.io/library"]) == 2
+    assert "registry.default (--set registry.default) cannot be" in capsys.readouterr().err
+
+
 def test_every_setting_has_a_description() -> None:
     from peer.config import Config
     from shared.config.fields import keys_of

@@ -151,7 +151,7 @@ def test_the_end_of_one_that_failed_in_part(capsys: pytest.CaptureFixture[str]) 
     assert out == "note: 7 platforms\n"
     assert err.splitlines() == [
         "dragonet: layer 1 at a, b and 3 more: gone",
-        "dragonet: docker.io/library/alpine:3: 5 of 12 contents could not be brought",
+        "dragonet: docker.io/library/alpine:3: 3 contents for 4 hosts: 5 of 12 could not be brought",
     ]
 
 
@@ -185,10 +185,32 @@ def test_the_table() -> None:
 def test_one_in_full() -> None:
     text = describe_preheat(JOB)
     assert "state:      partial" in text
-    assert "contents:   3 contents: 7 done, 0 under way, 5 failed" in text
+    assert "contents:   3 contents for 4 hosts: 7 of 12 brought, 5 failed\n" in text
     assert text.endswith("note: 7 platforms\nfailed: layer 1 at a, b and 3 more: gone")
     assert "private" not in text
     assert "\x1b" not in describe_preheat(JOB | {"failure": "\x1b[2J"})
+
+
+@pytest.mark.parametrize(
+    ("items", "hosts", "counts", "words"),
+    [
+        (3, 2, (6, 0, 0), "3 contents for 2 hosts: 6 of 6 brought"),
+        (1, 1, (0, 0, 1), "one content for one host: 0 of 1 brought, 1 under way"),
+        (2, 2, (1, 1, 2), "2 contents for 2 hosts: 1 of 4 brought, 2 under way, 1 failed"),
+    ],
+)
+def test_each_content_counts_once_for_each_host(
+    items: int, hosts: int, counts: tuple[int, int, int], words: str
+) -> None:
+    done, failed, running = counts
+    contents = {"total": items * hosts, "done": done, "failed": failed, "running": running}
+    job = JOB | {"items": items, "hosts": hosts, "contents": contents}
+    assert f"contents:   {words}\n" in describe_preheat(job)
+
+
+def test_one_of_which_nothing_is_known_yet() -> None:
+    nothing = {"total": 0, "done": 0, "failed": 0, "running": 0}
+    assert "contents:" not in describe_preheat(JOB | {"items": 0, "hosts": 0, "contents": nothing})
 
 
 # --- the scheduler -----------------------------------------------------------------------------------

@@ -118,6 +118,19 @@ def test_the_configuration_is_heard(capsys: pytest.CaptureFixture[str], tmp_path
     assert "--gateway" in capsys.readouterr().err
 
 
+def test_what_the_gateway_refuses_is_told_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = ["--set", "registry.allow="]
+    assert runtime("configure", "containerd") == 0
+    assert capsys.readouterr().err == ""
+    for _ in range(2):  # all registries are configured already
+        assert runtime("configure", "containerd", "--registry", "localhost:5000", *nothing) == 0
+        shown = capsys.readouterr()
+        assert shown.err.startswith("note: the gateway refuses localhost:5000: add")
+        assert shown.out.startswith("containerd pulls through http://127.0.0.1:65001: every registry")
+    assert runtime("configure", "containerd", *nothing) == 0
+    assert capsys.readouterr().err.startswith("note: the gateway refuses every registry: name some in")
+
+
 def test_what_was_changed_since(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert runtime("configure", "docker") == 0
     (tmp_path / "root" / DAEMON).write_text("{}")

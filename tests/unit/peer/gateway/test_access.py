@@ -467,8 +467,9 @@ async def test_a_clear_no_is_no_trouble(monkeypatch: pytest.MonkeyPatch, autojum
 # --- shared logins -------------------------------------------------------------------------------------
 
 
-async def test_a_shared_login(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
-    config = RegistryConfig(allow=(REGISTRY,), share_login=(REGISTRY,))
+@pytest.mark.parametrize("name", [REGISTRY, REGISTRY.upper()])
+async def test_a_shared_login(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, name: str) -> None:
+    config = RegistryConfig(allow=(REGISTRY,), share_login=(name,))
     world = new_world(monkeypatch, config, team_app={"alice"})
     assert await refused(world, tag()) == 401
     world.registry.own = Login("alice", "secret")

@@ -18,7 +18,7 @@ from peer.gateway.exchange import GONE, Exchange
 from peer.gateway.metrics import RegistryMetrics
 from peer.gateway.registry import RegistryGateway
 from peer.gateway.target import Target
-from shared.errors import ConfigError, SourceError, StoreFull, Unavailable
+from shared.errors import SourceError, StoreFull, Unavailable
 from shared.http.errors import ClientGone
 from shared.http.messages import Request, Response
 from shared.http.router import Router
@@ -344,15 +344,3 @@ async def test_stale_answers_are_counted(gateway: Gateway) -> None:
 async def test_without_a_default_a_registry_must_be_named() -> None:
     gateway = Gateway(RegistryConfig(default=""))
     assert await gateway.error(path="/v2/library/a/manifests/v1") == (400, "NAME_INVALID")
-
-
-@pytest.mark.parametrize(
-    ("config", "setting"),
-    [
-        (RegistryConfig(default="https://docker.io"), "registry.default"),
-        (RegistryConfig(allow=("https://docker.io",)), "registry.allow"),
-    ],
-)
-def test_settings_that_cannot_be(config: RegistryConfig, setting: str) -> None:
-    with pytest.raises(ConfigError, match=setting):
-        Gateway(config)

@@ -10,6 +10,7 @@ import trio
 from shared.errors import PieceCorrupt, PieceMissing, StoreError, TaskNotFound
 from shared.protocol import TaskMeta
 from shared.store import Store, StoreConfig
+from shared.store.environment import MAX_READERS
 from shared.task.digest import piece_digest
 from tests.unit.shared.store.samples import KIB, PIECE, ROOMY, Sample, content_files
 
@@ -255,6 +256,50 @@ async def test_view_outlives_the_context_it_came_from(tmp_path: Path) -> None:
         assert piece.data == sample.piece(0)
         piece.close()
         assert store.statistics().open == 0
+
+
+async def test_any_number_of_views_is_open_at_once(tmp_path: Path) -> None:
+    """Slow clients each keep one open, so many of them must not keep others out."""
+    sample = Sample("some", 4 * PIECE)
+    async with Store.open(tmp_path, ROOMY) as store, store.create(sample.spec, sample.meta) as content:
+        await sample.put(content, 0)
+        await sample.put(content, 1)
+        views = [(number % 2, await content.open_piece(number % 2)) for number in range(2 * MAX_READERS)]
+        assert all(view.data == sample.piece(number) for number, view in views)
+        await sample.put(content, 2)
+        views.append((2, await content.open_piece(2)))
+        for number, view in views[:-5]:
+            assert view.data == sample.piece(number)
+            view.close()
+        views = views[-5:]
+        await sample.put(content, 3)
+        views.append((3, await content.open_piece(3)))
+        for number, view in views:
+            assert view.data == sample.piece(number)
+            view.close()
+        await sample.check(content)
+
+
+async def test_views_while_the_content_grows(tmp_path: Path) -> None:
+    """One that is kept open after each write is of another state of the file; there is room for so many only, and
+    what an earlier one shows can be seen still."""
+    sample = Sample("some", (MAX_READERS + 8) * 16 * KIB, piece_length=16 * KIB)
+    async with Store.open(tmp_path, ROOMY) as store, store.create(sample.spec, sample.meta) as content:
+        views = []
+        for number in range(MAX_READERS + 4):
+            await sample.put(content, number)
+            views.append(await content.open_piece(0))
+        assert all(view.data == sample.piece(0) for view in views)
+        newest = MAX_READERS + 3
+        with pytest.raises(StoreError):
+            await content.open_piece(newest)
+        assert newest in content.held, "it is not lost"
+        for view in views[:10]:
+            view.close()
+        latest = await content.open_piece(newest)
+        assert latest.data == sample.piece(newest)
+        for view in [*views[10:], latest]:
+            view.close()
 
 
 async def test_content_closed_while_a_put_runs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -20,7 +21,14 @@ from shared.protocol import (
     decode_availability,
     encode,
 )
-from shared.swarm.availability import BEAT_INTERVAL, SILENCE, events, follow
+from shared.swarm.availability import (
+    BEAT_INTERVAL,
+    LONGEST_SETTLE,
+    SHORTEST_SETTLE,
+    SILENCE,
+    events,
+    follow,
+)
 from shared.swarm.task import HostTask
 from shared.task.bitmap import Bitmap
 from tests.unit.shared.swarm.fakes import MemoryStore, Reported, Sample, chunk, make_task, sample
@@ -97,6 +105,58 @@ async def test_a_gain_between_two_events_is_not_missed(
                 await gain(task, of, number)
                 await trio.sleep(0.007)
     assert told == set(range(of.count))
+
+
+async def test_gains_are_gathered_for_longer_the_longer_a_child_follows(
+    task: HostTask, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A gain after a silence is told at once, whatever the age."""
+    of, told = sample(2000), Listener()
+    await task.adopt(of.meta)
+    numbers = iter(range(of.count))
+
+    async def keep_gaining() -> None:
+        for _ in range(200):
+            await gain(task, of, next(numbers))
+            await trio.sleep(0.005)
+
+    async def times_told() -> list[float]:
+        times = [trio.current_time()]
+        while trio.current_time() - times[0] < 1:
+            told.feed(await anext(stream))
+            times.append(trio.current_time())
+        return times
+
+    async with aclosing(events(task, "v1")) as stream:
+        told.feed(await anext(stream))
+        for age, shortest in ((0, SHORTEST_SETTLE), (10, LONGEST_SETTLE)):
+            while trio.current_time() < age:
+                assert told.feed(await anext(stream)) == Beat()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_gaining)
+                first, *times = await times_told()
+            assert times[0] == first
+            gaps = [after - before for before, after in itertools.pairwise(times)]
+            assert min(gaps) == pytest.approx(shortest, abs=0.006)
+        while not isinstance(told.feed(await anext(stream)), Beat):
+            pass
+    heard = [number for event in told.events if isinstance(event, PiecesAdded) for number in event.pieces]
+    assert heard == list(range(400))
+
+
+async def test_a_new_version_while_gains_are_gathered_ends_the_stream(
+    task: HostTask, autojump_clock: trio.testing.MockClock
+) -> None:
+    of, new, listener = sample(4), sample(4, version="v2", seed=2), Listener()
+    await task.adopt(of.meta)
+    async with aclosing(events(task, "v1")) as stream:
+        listener.feed(await anext(stream))
+        await gain(task, of, 0)
+        assert listener.feed(await anext(stream)) == PiecesAdded([0])
+        await gain(task, of, 1)
+        await task.adopt(new.meta)
+        await gain(task, new, 2)
+        assert listener.feed(await anext(stream)) == AvailabilityEnded()
 
 
 async def test_a_new_version_ends_the_stream(task: HostTask, autojump_clock: trio.testing.MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
@@ -13,6 +14,7 @@ from shared.errors import StoreFull
 from shared.protocol import Failure, Parent, ParentFailed, ParentsWanted, PeerFinished, PiecesHeld, TaskMeta
 from shared.swarm.download import Download, Engine
 from shared.swarm.limits import TokenBucket
+from shared.swarm.parent import ParentWorker
 from shared.swarm.task import HostTask
 from shared.task.bitmap import Bitmap
 from tests.unit.shared.swarm.fakes import (
@@ -453,6 +455,55 @@ async def test_a_busy_parent_does_not_hold_up_what_another_can_give(
     child.assign("busy", "good")
     await child.run(3)
     assert child.store.held(of)
+
+
+async def test_a_parent_that_can_give_nothing_is_not_looked_at(autojump_clock: Clock, child: Child) -> None:
+    of = sample(40)
+    child.lan.add("p", FakeParent(of))
+    child.lan.add("poor", FakeParent(of, Bitmap()))
+    await child.knows(of)
+    child.assign("p", complete=True)
+    child.task.parents["poor"] = assigned("poor", complete=False)["poor"]
+    looked: Counter[str] = Counter()
+    pick = child.download.pick
+
+    def counted(worker: ParentWorker) -> int | None:
+        looked[worker.parent.host] += 1
+        return pick(worker)
+
+    child.download.pick = counted  # type: ignore[method-assign]
+    await child.run()
+    assert child.store.held(of)
+    assert looked["p"] >= of.count
+    assert not looked["poor"]
+
+
+async def test_what_one_parent_does_not_give_is_asked_of_another_at_once(
+    autojump_clock: Clock, child: Child
+) -> None:
+    of = sample(1)
+    asked: list[float] = []
+
+    def add(name: str) -> None:
+        parent = child.lan.add(name, FakeParent(of))
+
+        async def refuse_first(number: int) -> bytes | None:
+            asked.append(trio.current_time())
+            if len(asked) > 1:
+                return answer(200, of.piece(number))
+            parent.held = Bitmap()
+            await trio.sleep(0.33)
+            return answer(404)
+
+        parent.answer = refuse_first
+
+    add("p")
+    add("q")
+    await child.knows(of)
+    child.assign("p", "q")
+    await child.run()
+    assert child.store.held(of)
+    assert asked[1] - asked[0] == pytest.approx(0.33)
 
 
 async def test_a_parent_that_holds_less_than_was_said(autojump_clock: Clock, child: Child) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ParentBusy
-from shared.swarm.limits import BufferPool, TokenBucket, UploadSlots
+from shared.swarm.limits import SLOT_TIME, SLOW_LINE, BufferPool, TokenBucket, UploadSlots
 
 
 async def test_a_bucket_lets_its_rate_through(autojump_clock: trio.testing.MockClock) -> None:
@@ -53,12 +53,12 @@ def test_a_rate_must_be_a_number(rate: float) -> None:
 
 async def test_slots_are_bounded_and_the_queue_too(autojump_clock: trio.testing.MockClock) -> None:
     slots = UploadSlots(1, queue=1, patience=1.0)
-    await slots.acquire()
+    first = await slots.acquire(100)
     results: list[str] = []
 
     async def want() -> None:
         try:
-            await slots.acquire()
+            await slots.acquire(100)
             results.append("slot")
         except ParentBusy as error:
             results.append("busy" if error.retry_after else "busy, but no word for how long")
@@ -69,17 +69,37 @@ async def test_slots_are_bounded_and_the_queue_too(autojump_clock: trio.testing.
         nursery.start_soon(want)
         await trio.testing.wait_all_tasks_blocked()
         assert results == ["busy"]
-        slots.release()
+        first.release()
+        first.release()
     assert results == ["busy", "slot"]
     assert slots.used == 1
 
 
 async def test_waiting_for_a_slot_has_an_end(autojump_clock: trio.testing.MockClock) -> None:
     slots = UploadSlots(1, patience=1.0)
-    await slots.acquire()
+    slot = await slots.acquire(100)
     with pytest.raises(ParentBusy):
-        await slots.acquire()
-    slots.release()
+        await slots.acquire(100)
+    slot.release()
+    assert slots.used == 0
+
+
+async def test_who_takes_nothing_does_not_keep_others_out(autojump_clock: trio.testing.MockClock) -> None:
+    slots = UploadSlots(2, patience=1.0)
+    size = 4 * SLOW_LINE
+    asleep = [await slots.acquire(size), await slots.acquire(size)]
+    await trio.sleep(SLOT_TIME + 3)
+    with pytest.raises(ParentBusy):
+        await slots.acquire(size)
+    await trio.sleep(1)
+    awake = [await slots.acquire(size), await slots.acquire(size)]
+    with pytest.raises(ParentBusy):
+        await slots.acquire(size)
+    for slot in asleep:
+        slot.release()
+    assert slots.used == 2, "what was taken back is not given back as well"
+    for slot in awake:
+        slot.release()
     assert slots.used == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import DragonetError, ParentBusy, ParentGone, ParentStalled, PieceCorrupt, PieceMissing
-from shared.swarm.transfer import MAX_HEAD, MAX_WORDS, PieceConnection, connect_tcp, parse_head
+from shared.swarm.transfer import GATHER, MAX_HEAD, MAX_WORDS, PieceConnection, connect_tcp, parse_head
 from tests.unit.shared.swarm.fakes import answer, random_bytes
 
 TASK = "a" * 64
@@ -186,6 +186,93 @@ async def test_a_socket_is_received_from_without_copies() -> None:
         await connection.request(TASK, 0, "v1")
         assert await receive(connection) == piece
         await connection.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def received_from_socket(data: bytes, requests: int) -> list[bytes | str]:
+    """What comes of so many requests when a parent answers ``data``, in portions, and hangs up."""
+    got: list[bytes | str] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            for start in range(0, len(data), 50_000):
+                await stream.send_all(data[start : start + 50_000])
+            await stream.send_eof()
+            while await stream.receive_some():
+                pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        connection = PieceConnection(await connect_tcp(f"127.0.0.1:{port}"), "parent")
+        for number in range(requests):
+            await connection.request(TASK, number, "v1")
+            try:
+                with trio.fail_after(10):
+                    got.append(await receive(connection))
+            except DragonetError as error:
+                got.append(type(error).__name__)
+        await connection.aclose()
+        nursery.cancel_scope.cancel()
+    return got
+
+
+async def test_a_short_answer_after_a_long_piece_is_not_waited_for_in_vain() -> None:
+    answers = [
+        answer(200, bytes(2 * GATHER)),
+        answer(404, b"no"),
+        answer(200, bytes(GATHER)),
+        answer(200, b"x"),
+    ]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        for each in answers:
+            assert await stream.receive_some()
+            await stream.send_all(each)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        connection = PieceConnection(await connect_tcp(f"127.0.0.1:{port}"), "parent")
+        lengths: list[int] = []
+        with trio.fail_after(10):
+            for number in range(len(answers)):
+                await connection.request(TASK, number, "v1")
+                try:
+                    lengths.append(len(await receive(connection)))
+                except PieceMissing:
+                    lengths.append(-1)
+        assert lengths == [2 * GATHER, -1, GATHER, 1]
+        await connection.aclose()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("missing", [1, GATHER - 1, GATHER, GATHER + 1])
+async def test_a_socket_that_ends_in_mid_piece_is_heard_of(missing: int) -> None:
+    data = answer(200, random_bytes(2 * GATHER))[:-missing]
+    assert await received_from_socket(data, 1) == ["ParentGone"]
+
+
+async def test_receiving_from_a_socket_can_be_cancelled() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(answer(200, bytes(GATHER))[:-1])
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        connection = PieceConnection(await connect_tcp(f"127.0.0.1:{port}"), "parent")
+        await connection.request(TASK, 0, "v1")
+        await connection.head()
+        async with trio.open_nursery() as receiving:
+            receiving.start_soon(connection.body, memoryview(bytearray(GATHER)))
+            await trio.testing.wait_all_tasks_blocked()
+            receiving.cancel_scope.cancel()
+        await connection.aclose()
+        with pytest.raises(ParentGone):
+            await connection.request(TASK, 1, "v1")
         nursery.cancel_scope.cancel()
 
 
