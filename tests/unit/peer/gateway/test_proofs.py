@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdn.sources.oci.descriptor import Descriptor
@@ -25,7 +25,6 @@ def described(number: int = 1) -> Descriptor:
     return Descriptor("application/json", f"sha256:{number:064x}", number)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["learn", "forget", "ask"]), repositories, credentials, seconds, seconds)
@@ -50,7 +49,6 @@ def test_a_proof_is_what_was_proven(
             assert proofs.good(proofs.key(other_repository, other), now) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["public", "refused", "trouble"]), repositories, seconds)))
 def test_what_is_public_is_what_was_public_lately(steps: list[tuple[str, tuple[str, str], float]]) -> None:
     standing, now = Standing(100.0), 0.0

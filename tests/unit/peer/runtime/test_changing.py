@@ -348,7 +348,7 @@ TREES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TREES, STEPS)
 def test_any_machine_is_as_it_was(files: dict[str, str], steps: list[tuple[str, list[str], str]]) -> None:
     with TemporaryDirectory() as name:

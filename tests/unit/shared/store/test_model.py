@@ -89,7 +89,7 @@ async def compare(store: Store, model: dict[str, Known], folder: Path) -> None:
     assert content_files(folder) == files
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(steps, min_size=1, max_size=25))
 def test_store_does_what_the_model_does(script: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

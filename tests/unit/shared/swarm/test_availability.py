@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import DragonetError, ParentGone, ParentStalled, PieceMissing
@@ -290,7 +290,6 @@ async def test_cancelling_closes_the_stream(autojump_clock: trio.testing.MockClo
         await theirs.send_all(b"x")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage_never_ends_but_in_a_named_error(data: bytes) -> None:
     async def main() -> None:

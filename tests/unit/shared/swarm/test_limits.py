@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ParentBusy
@@ -137,7 +137,6 @@ async def test_a_buffer_larger_than_the_pool_is_had_alone() -> None:
     assert repr(pool) == "<BufferPool 10/10 free, 0 waiting>"
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(min_value=0, max_value=300), min_size=1, max_size=20))
 def test_all_memory_comes_back(sizes: list[int]) -> None:
     pool = BufferPool(1000)

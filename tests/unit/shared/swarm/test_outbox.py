@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.protocol import (
@@ -219,7 +219,6 @@ async def test_waiting_for_room(autojump_clock: trio.testing.MockClock) -> None:
     await outbox.below(1)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

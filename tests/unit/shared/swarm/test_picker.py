@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.swarm.picker import Demand, Holder, pick, rarest, slow_pieces
@@ -14,7 +14,6 @@ stripes = st.none() | st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(
 holders = st.builds(Holder, pieces, stripes)
 
 
-@settings(deadline=None)
 @given(holders, st.lists(holders, max_size=4), pieces, pieces, pieces, pieces)
 def test_only_pieces_that_are_held_and_asked_for_are_picked(
     parent: Holder, others: list[Holder], wanted: Bitmap, patient: Bitmap, slow: Bitmap, urgent: Bitmap
@@ -25,7 +24,6 @@ def test_only_pieces_that_are_held_and_asked_for_are_picked(
         assert number in wanted or number in slow
 
 
-@settings(deadline=None)
 @given(st.lists(holders, max_size=4), pieces, pieces)
 def test_a_parent_without_stripe_is_never_left_idle_while_it_holds_something_wanted(
     others: list[Holder], held: Bitmap, wanted: Bitmap

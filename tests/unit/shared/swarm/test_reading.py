@@ -179,7 +179,7 @@ async def test_spans_that_are_none(autojump_clock: Clock, world: World) -> None:
 spans = st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH)).map(sorted)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(spans, st.integers(0, 1 << 30), st.sampled_from([700, PIECE, 1 << 20]), st.sampled_from([SPEC, KNOWN]))
 def test_any_span_of_what_arrives_in_any_order(
     span: list[int], seed: int, chunk: int, spec: TaskSpec

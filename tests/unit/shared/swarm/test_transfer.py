@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import DragonetError, ParentBusy, ParentGone, ParentStalled, PieceCorrupt, PieceMissing
@@ -276,7 +276,6 @@ async def test_receiving_from_a_socket_can_be_cancelled() -> None:
         nursery.cancel_scope.cancel()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail))
 def test_any_head_is_read_or_refused(head: bytes) -> None:
     try:
@@ -287,7 +286,6 @@ def test_any_head_is_read_or_refused(head: bytes) -> None:
     assert all(name == name.lower() for name in fields)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.binary(max_size=60))
 def test_any_answer_is_a_piece_or_a_named_error(data: bytes, tail: bytes) -> None:
     async def main() -> None:

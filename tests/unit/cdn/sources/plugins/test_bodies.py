@@ -164,7 +164,7 @@ async def received(answer: SourceResponse, sizes: list[int], range: tuple[int, i
     told=st.booleans(),
     part=st.booleans(),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_any_body_cut_in_any_way(
     kind: str, cuts: list[int], length: int, sizes: list[int], told: bool, part: bool
 ) -> None:
