@@ -141,11 +141,25 @@ class Count:
         return sum("if-none-match" in one.headers or "if-modified-since" in one.headers for one in self.asked)
 
 
+_had: set[int] = set()
+
+
+def _new_listener(host: str) -> socket.socket:
+    """On a port that no origin had before: a cluster may still hold what was at a URL there."""
+    while True:
+        listener = socket.create_server((host, 0), backlog=256)
+        port = listener.getsockname()[1]
+        if port not in _had:
+            _had.add(port)
+            return listener
+        listener.close()
+
+
 class Origin:
     """The origin's listener. ``host`` may be any address of 127.0.0.0/8, to play several hosts."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
-        self._listener = socket.create_server((host, 0), backlog=256)
+        self._listener = _new_listener(host)
         self._listener.settimeout(0.2)
         self.address = "{}:{}".format(*self._listener.getsockname())
         self.url = f"http://{self.address}"
