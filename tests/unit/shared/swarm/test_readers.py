@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import h11
@@ -18,7 +17,6 @@ from shared.errors import (
 )
 from shared.http.messages import Handler, Request, Response
 from shared.protocol import PeerLeft, PeerRegistered
-from shared.swarm import reading as module
 from shared.swarm.fetch import FetchOrder, fetch
 from tests.unit.shared.http.wires import exchange, parse, serving
 from tests.unit.shared.swarm.fakes import (
@@ -40,20 +38,6 @@ from tests.unit.shared.swarm.readers import (
     read,
 )
 from tests.unit.shared.swarm.worlds import OF, Clock, World, new_world
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with new_world() as world:
-        yield world
-
-
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Chunks that are shorter than a piece; gives their length."""
-    monkeypatch.setattr(module, "CHUNK", 1500)
-    return 1500
-
 
 # --- many readers, and those who leave ------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -53,20 +52,6 @@ from tests.unit.shared.swarm.readers import (
     take,
 )
 from tests.unit.shared.swarm.worlds import OF, Clock, World, new_world
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with new_world() as world:
-        yield world
-
-
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Chunks that are shorter than a piece; gives their length."""
-    monkeypatch.setattr(module, "CHUNK", 1500)
-    return 1500
-
 
 # --- what is given -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import msgspec
@@ -44,13 +43,6 @@ from tests.unit.shared.swarm.readers import (
     take,
 )
 from tests.unit.shared.swarm.worlds import OF, TASK, Clock, World, new_world
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with new_world() as world:
-        yield world
-
 
 # --- removed, changed --------------------------------------------------------------------------------------
 
