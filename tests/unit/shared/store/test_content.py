@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -303,15 +304,22 @@ async def test_views_while_the_content_grows(tmp_path: Path) -> None:
 
 
 async def test_content_closed_while_a_put_runs(tmp_path: Path) -> None:
-    """The storage stays open until the worker thread is done with it."""
-    sample = Sample("some", 3 * PIECE)
+    """The storage stays open until the worker thread is done with it, and what is removed meanwhile goes then."""
+    sample, begun, go_on = Sample("some", PIECE), trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def hold_up(*_: object) -> None:
+        token.run_sync_soon(begun.set)
+        assert go_on.wait(60)
+
     async with Store.open(tmp_path, ROOMY) as store, trio.open_nursery() as nursery:
         async with store.create(sample.spec, sample.meta) as content:
-            for number in range(3):
-                nursery.start_soon(sample.put, content, number)
-            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(lambda: content.put(0, sample.piece(0), expected=None, also=hold_up))
+            await begun.wait()
         assert store.statistics().open == 1
-        await store.remove(sample.id)
+        nursery.start_soon(store.remove, sample.id)
+        go_on.set()
+    assert content_files(tmp_path) == set()
 
 
 async def test_cancelled_put_is_whole_or_not_at_all(tmp_path: Path) -> None:

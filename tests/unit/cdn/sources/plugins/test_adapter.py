@@ -17,6 +17,7 @@ from cdn.sources.interface import (
     SourceRequest,
     SourceResponse,
 )
+from cdn.sources.plugins import adapter
 from cdn.sources.plugins.adapter import KNOWN, PluginClient, check_methods
 from shared.errors import SourceError
 from tests.unit.cdn.sources.plugins.clients import (
@@ -306,7 +307,12 @@ async def test_expiry(value: bool) -> None:
             await adapted(with_method("is_expired", lambda *_, w=wrong: w)).is_expired(REQUEST, INFO)
 
 
-async def test_immutable() -> None:
+async def test_immutable(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = adapter.PATIENCE
+    monkeypatch.setattr(
+        adapter, "PATIENCE", 60.0
+    )  # a loaded machine is not to be taken for a plugin that blocks
+
     def fails(_: object) -> bool:
         raise ValueError
 
@@ -317,6 +323,7 @@ async def test_immutable() -> None:
         assert adapted(with_method("is_immutable", method)).is_immutable(REQUEST) is expected
     with pytest.warns(RuntimeWarning, match="never awaited"):
         assert adapted(with_method("is_immutable", later)).is_immutable(REQUEST) is False
+    monkeypatch.setattr(adapter, "PATIENCE", patience)
     asked: list[int] = []
     with gate() as door:
 
