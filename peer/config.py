@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from cdn.config import SourceConfig
 from peer.gateway.config import RegistryConfig
+from peer.lan.config import LanConfig
 from scheduler.config import SchedulerConfig
 from shared.config import Address, Loaded, Seconds, Url, load
 from shared.config.loading import FILE_VARIABLE
@@ -119,6 +120,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: SchedulerConfig = SchedulerConfig()
     seeder: SeederConfig = SeederConfig()
     peer: PeerConfig = msgspec.field(default_factory=PeerConfig)
+    lan: LanConfig = LanConfig()
     registry: RegistryConfig = RegistryConfig()
     swarm: SwarmConfig = SwarmConfig()
     store: StoreConfig = StoreConfig()

@@ -6,6 +6,7 @@ Control protocol (host to scheduler, HTTP/1.1; hosts call, the scheduler never d
 * ``GET /v1/hosts/{host}/assignments`` a stream of frames, each one Assignment, until either side hangs up
 * ``POST /v1/hosts/{host}/reports``    Reports -> ReportsTaken
 * ``DELETE /v1/hosts/{host}``          the lease is given up
+* ``GET /v1/hello``                    Hello, in JSON: who answers here (hosts and schedulers alike)
 
 Data protocol (host to host, HTTP/1.1):
 
@@ -78,6 +79,7 @@ from shared.protocol.values import (
     SECRET_SIZE,
     VERSION_HEADER,
     Failure,
+    Hello,
     HostLease,
     LeaseGranted,
     Message,
@@ -102,6 +104,7 @@ __all__ = [
     "CheckGranted",
     "Failure",
     "FreshWanted",
+    "Hello",
     "HostLease",
     "LeaseGranted",
     "Message",

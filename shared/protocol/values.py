@@ -64,7 +64,9 @@ class Parent(Message, frozen=True, tag="parent"):
     """A host to fetch pieces from.
 
     ``complete``: it held everything when assigned. ``stripe`` (index, count): the child takes pieces
-    with ``number % count == index`` from this parent first, so that first copies are disjoint.
+    with ``number % count == index`` from this parent first, so that first copies are disjoint. ``far``: it stands
+    in another zone than the child, and each piece is to cross once: pieces of other stripes are left to the
+    children near by.
     """
 
     host: str
@@ -72,6 +74,7 @@ class Parent(Message, frozen=True, tag="parent"):
     role: Role = "peer"
     complete: bool = False
     stripe: tuple[int, int] | None = None
+    far: bool = False
 
 
 class PreheatItem(Message, frozen=True, tag="preheat_item"):
@@ -89,6 +92,8 @@ class HostLease(Message, frozen=True, tag="lease"):
 
     ``resuming``: this process had a lease before, so a scheduler that does not know it was restarted.
     ``schemes`` are those whose origins the host can read. ``preheats``: it takes PreheatWanted.
+    ``network`` is the subnet of ``address`` ("10.1.2.0/24"), "" where it is not known. ``secret_since`` (Unix
+    seconds) is when ``secret`` was made: of two, the older one becomes the cluster's.
     """
 
     host: str
@@ -104,6 +109,8 @@ class HostLease(Message, frozen=True, tag="lease"):
     schemes: tuple[str, ...] = ()
     preheats: bool = False
     secret: bytes = b""
+    secret_since: float = 0.0
+    network: str = ""
 
     def __repr__(self) -> str:
         return f"<HostLease of {self.host}, a {self.role} at {self.address}>"
@@ -111,7 +118,8 @@ class HostLease(Message, frozen=True, tag="lease"):
 
 class LeaseGranted(Message, frozen=True, tag="lease_granted"):
     """``known`` is False when the scheduler knows nothing of what the host holds: it must report all.
-    ``secret`` is the one of the cluster: the host is to have it from now on.
+    ``secret``, made at ``secret_since``, is the one of the cluster: the host is to have it from now on. ``beat`` is
+    the silence, in seconds, after which the assignment stream gives a sign of life.
     """
 
     scheduler: str
@@ -119,6 +127,29 @@ class LeaseGranted(Message, frozen=True, tag="lease_granted"):
     known: bool
     version: int = PROTOCOL_VERSION
     secret: bytes = b""
+    secret_since: float = 0.0
+    beat: float = 5.0
 
     def __repr__(self) -> str:
         return f"<LeaseGranted by {self.scheduler} for {self.ttl} s>"
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Who answers at an address (``GET /v1/hello``): a host, or a scheduler (``role`` "scheduler").
+
+    ``schedules``: leases are granted at this address, too. ``instance`` is new at every process start, ``started``
+    (Unix seconds) when that was. ``tasks`` and ``held`` (bytes) are what a host holds. ``release`` is dragonet's.
+    """
+
+    id: str
+    instance: str
+    role: Literal["peer", "seeder", "scheduler"]
+    cluster: str = "default"
+    version: int = PROTOCOL_VERSION
+    release: str = ""
+    name: str = ""
+    location: str = ""
+    schedules: bool = False
+    started: float = 0.0
+    tasks: int = 0
+    held: int = 0

@@ -1,0 +1,1 @@
+"""The LAN: who else is there, and which of them decide for which content."""
