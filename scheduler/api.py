@@ -52,7 +52,7 @@ class Scheduler(Protocol):
 
     @property
     def state(self) -> ClusterState: ...
-    def renew(self, lease: HostLease) -> LeaseGranted: ...
+    def renew(self, lease: HostLease, source: str = "") -> LeaseGranted: ...
     def leave(self, host: str) -> None: ...
     def report(self, host: str, reports: Reports) -> ReportsTaken: ...
     def subscribe(self, host: str, *, json: bool) -> Subscription: ...
@@ -67,27 +67,36 @@ class SchedulerApi:
 
     def add_routes(self, router: Router) -> None:
         """Mount the control protocol and the listings."""
-        router.add("PUT", "/v1/hosts/{host}", self.renew)
-        router.add("DELETE", "/v1/hosts/{host}", self.leave)
-        router.add("GET", "/v1/hosts/{host}/assignments", self.assignments)
-        router.add("POST", "/v1/hosts/{host}/reports", self.report)
+        self.add_control_routes(router)
         router.add("GET", "/v1/hosts", self.hosts)
         router.add("GET", "/v1/tasks", self.tasks)
         router.add("GET", "/v1/tasks/{id}", self.task)
 
+    def add_control_routes(self, router: Router) -> None:
+        """Mount the control protocol alone: what hosts call."""
+        router.add("PUT", "/v1/hosts/{host}", self.renew)
+        router.add("DELETE", "/v1/hosts/{host}", self.leave)
+        router.add("GET", "/v1/hosts/{host}/assignments", self.assignments)
+        router.add("POST", "/v1/hosts/{host}/reports", self.report)
+
     # --- control protocol ----------------------------------------------------------------------------
 
     async def renew(self, request: Request) -> Response:
-        """``PUT /v1/hosts/{host}``: HostLease -> LeaseGranted."""
+        """``PUT /v1/hosts/{host}``: HostLease -> LeaseGranted. Raises TooManyHosts, SameHost."""
         lease = _decode(await request.body(MAX_LEASE), request, HostLease)
         check_version(lease.version)
         lease = _with_address(lease, request.peer)
         check_lease(lease, request.params["host"])
-        return _answer(self._scheduler.renew(lease), request)
+        return _answer(self._scheduler.renew(lease, _ip(request.peer)), request)
 
     async def leave(self, request: Request) -> Response:
-        """``DELETE /v1/hosts/{host}``: the lease is given up; harmless when there is none."""
-        self._scheduler.leave(request.params["host"])
+        """``DELETE /v1/hosts/{host}``: the lease is given up; harmless when there is none.
+
+        With ``?instance=`` only that of this process, not of another one that has its name.
+        """
+        host, instance = request.params["host"], request.query.get("instance")
+        if self._scheduler.state.knows(host, instance):
+            self._scheduler.leave(host)
         return Response(204)
 
     async def report(self, request: Request) -> Response:
@@ -205,10 +214,17 @@ def _is_json(media_type: str) -> bool:
 def _with_address(lease: HostLease, client: str) -> HostLease:
     """A host that names a wildcard address is reached where its request came from."""
     host, _, port = lease.address.rpartition(":")
-    source, colon, _ = client.rpartition(":")
-    if host not in ("", "0.0.0.0", "*", "[::]") or not colon or not source:
+    source = _ip(client)
+    if host not in ("", "0.0.0.0", "*", "[::]") or not source:
         return lease
-    return msgspec.structs.replace(lease, address=f"{source}:{port}")
+    shown = f"[{source}]" if ":" in source else source
+    return msgspec.structs.replace(lease, address=f"{shown}:{port}")
+
+
+def _ip(client: str) -> str:
+    """The IP address of "IP:PORT", "" where there is none; IPv4 is IPv4, however the listener saw it."""
+    ip = client.rpartition(":")[0].strip("[]")
+    return ip.removeprefix("::ffff:") if "." in ip else ip
 
 
 def _limit(request: Request) -> int:

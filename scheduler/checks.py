@@ -53,12 +53,14 @@ def check_lease(lease: HostLease, name: str) -> None:
         raise InvalidRequest("the lease's address must be HOST:PORT without spaces")
     if not 0 < len(lease.instance) <= 128:
         raise InvalidRequest("the lease's instance must have 1 to 128 characters")
-    if len(lease.location) > 255:
-        raise InvalidRequest("the lease's location is longer than 255 characters")
+    if max(len(lease.location), len(lease.network)) > 255:
+        raise InvalidRequest("the lease's location or network is longer than 255 characters")
     if not 1 <= lease.upload_slots <= MAX_SLOTS or lease.uploads < 0:
         raise InvalidRequest(f"the lease's upload slots must be 1 to {MAX_SLOTS}, its uploads not negative")
     if lease.secret and len(lease.secret) != SECRET_SIZE:
         raise InvalidRequest(f"the lease's secret must have {SECRET_SIZE} bytes")
+    if not (isfinite(lease.secret_since) and lease.secret_since >= 0):
+        raise InvalidRequest("when the lease's secret was made is told in seconds since 1970")
     if len(lease.schemes) > MAX_SCHEMES or not all(_SCHEME.fullmatch(name) for name in lease.schemes):
         raise InvalidRequest(f"the lease's schemes must be at most {MAX_SCHEMES} names of URL schemes")
 

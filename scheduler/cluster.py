@@ -14,6 +14,7 @@ from scheduler.config import SchedulerConfig
 from scheduler.deadlines import Deadlines
 from scheduler.leases import Host, Leases
 from scheduler.preheats import Jobs
+from scheduler.strangers import Strangers
 from scheduler.tasks import Peer, PeerState, Task
 from shared.protocol import (
     Assignment,
@@ -39,6 +40,7 @@ class Tally:
     contradictions: int = 0
     invalid: int = 0
     failures: int = 0
+    same_host: int = 0
     checks: Counter[str] = field(default_factory=Counter)
     reports: Counter[str] = field(default_factory=Counter)
     preheat_jobs: Counter[str] = field(default_factory=Counter)
@@ -48,13 +50,15 @@ class Tally:
 
 class Cluster:
     """Hosts, tasks, and decisions not yet taken out. ``generations`` are the current ones, by logical id,
-    where they are not the first; ``secret`` is what all hosts are to derive scopes from (b"": not known yet)."""
+    where they are not the first; ``secret``, made at ``secret_since`` (Unix seconds), is what all hosts are to
+    derive scopes from (b"": not known yet). ``strangers`` are the grants of other schedulers."""
 
     def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random, wall: float = 0.0) -> None:
         self.config = config
         self.rng = rng
         self.started = now
         self.secret = b""
+        self.secret_since = 0.0
         self.generations: dict[str, str] = {}
         self.resumed = False
         self.leases = Leases(ttl=config.lease, stream_grace=config.stream_grace, max_hosts=config.max_hosts)
@@ -67,6 +71,7 @@ class Cluster:
         self.tally = Tally()
         self.touched: dict[str, None] = {}
         self.revoked: set[str] = set()
+        self.strangers = Strangers()
         self._outbox: list[Decision] = []
         self._tasks_of: dict[str, set[str]] = {}
         self._grant_prefix = f"{rng.getrandbits(48):012x}"
@@ -106,17 +111,33 @@ class Cluster:
         present = self.leases.get(host)
         return present is not None and present.serving
 
-    def live_waiting(self, task: Task) -> list[Peer]:
-        """Those who wait for the task and can be helped now."""
-        return [peer for peer in task.waiting.values() if self._live(peer.host)]
+    def zone(self, host: str) -> str:
+        """The zone of a host, "" where it is not known (see ``zones``)."""
+        present = self.leases.get(host)
+        return "" if present is None else present.zone
 
-    def _live(self, host: str) -> bool:
+    def live(self, host: str) -> bool:
+        """Whether the host is there, as far as is known."""
         present = self.leases.get(host)
         return present is not None and present.live
 
-    def settling(self) -> float | None:
-        """Until when hosts may still report what they hold after a restart; None without evidence of one."""
-        return self.started + self.config.settle if self.resumed else None
+    def live_waiting(self, task: Task) -> list[Peer]:
+        """Those who wait for the task and can be helped now."""
+        return [peer for peer in task.waiting.values() if self.live(peer.host)]
+
+    def settling(self, task: Task, now: float) -> float | None:
+        """Until when hosts may still tell what they have of the task, before its origin is read or asked: after a
+        restart, or when it was going on before this scheduler knew it. None when all have had the time."""
+        times = [] if task.settles_at is None else [task.settles_at]
+        if self.resumed:
+            times.append(self.started + self.config.settle)
+        return max((time for time in times if time > now), default=None)
+
+    def goes_on(self, task: Task, now: float) -> None:
+        """The task was going on before this scheduler knew it: others may read or hold it, and tell so soon."""
+        if task.settles_at is None or task.settles_at <= now:
+            task.settles_at = now + self.config.settle
+            self.touch(task)
 
     # --- tasks ---------------------------------------------------------------------------------------
 

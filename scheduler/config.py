@@ -29,7 +29,8 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     settle: Annotated[
         Seconds,
         Meta(
-            description="After a restart, how long hosts may report what they hold before origins are read."
+            description="How long hosts may report what they hold before an origin is read: after a restart, and of "
+            "what they were doing before this scheduler heard of it."
         ),
     ] = 3.0
     origin_readers: Annotated[
@@ -90,3 +91,16 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     stream_queue: Annotated[
         int, Meta(ge=16, description="Decisions waiting for one host before its stream is closed.")
     ] = 4096
+
+
+RING_LEASE = 120.0
+RING_BEAT = 1.0
+
+
+def ring_config(config: SchedulerConfig) -> SchedulerConfig:
+    """The settings of a scheduler that a host embeds, where the hosts of a LAN are each other's schedulers.
+
+    Every host has a lease at every other one, so leases are long; who is there is told by the streams, which give
+    a sign of life more often.
+    """
+    return msgspec.structs.replace(config, lease=RING_LEASE, beat=RING_BEAT)

@@ -5,7 +5,8 @@ Rules:
 * A host is *present* while its lease runs; each renewal extends it by the lease's length.
 * A present host is *live* unless it has been without its assignment stream for ``stream_grace``: then it
   is *lost* until the stream is back. What a lost host holds is remembered, but nobody is sent to it.
-* A lease of another instance is another process: what the one before held is forgotten.
+* A lease of another instance is another process: what the one before held is forgotten. It is refused while the
+  one before is certainly there, at another IP address: then two hosts have a copy of the same data folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 from scheduler.deadlines import Deadlines
 from scheduler.errors import TooManyHosts
+from scheduler.zones import zone_of
 from shared.protocol import HostLease
 
 Change = Literal["expired", "lost"]
@@ -22,14 +24,23 @@ Change = Literal["expired", "lost"]
 
 @dataclass(slots=True)
 class Host:
-    """A present host. ``stream`` is the number of its open assignment stream, None without one."""
+    """A present host. ``stream`` is the number of its open assignment stream, None without one.
+
+    ``since`` is when its lease began, ``source`` the IP address that it was asked for from, "" if not known.
+    """
 
     lease: HostLease
     expires: float
     lost_at: float | None
+    since: float = 0.0
+    source: str = ""
     stream: int | None = None
     live: bool = True
     corrupt_reports: int = 0
+    zone: str = ""
+
+    def __post_init__(self) -> None:
+        self.zone = zone_of(self.lease)
 
     @property
     def serving(self) -> bool:
@@ -68,7 +79,15 @@ class Leases:
         """All present hosts, oldest first."""
         return list(self._hosts.values())
 
-    def renew(self, lease: HostLease, now: float) -> HostLease | None:
+    def other(self, lease: HostLease, source: str, now: float) -> Host | None:
+        """The other process with the same host id, if it is certainly there: elsewhere, and heard of lately."""
+        host = self._hosts.get(lease.host)
+        if host is None or host.lease.instance == lease.instance or host.stream is None:
+            return None
+        elsewhere = source != "" and host.source not in ("", source)
+        return host if elsewhere and host.expires - now > self._ttl / 2 else None
+
+    def renew(self, lease: HostLease, now: float, source: str = "") -> HostLease | None:
         """Begin or extend a lease; gives the one before of the same instance, None where there was none.
 
         Another instance of the host must be removed first. Raises TooManyHosts.
@@ -79,12 +98,16 @@ class Leases:
                 raise TooManyHosts(
                     f"this scheduler follows {self._max} hosts already: raise scheduler.max_hosts"
                 )
-            host = self._hosts[lease.host] = Host(lease, now + self._ttl, now + self._grace)
+            host = Host(lease, now + self._ttl, now + self._grace, since=now, source=source)
+            self._hosts[lease.host] = host
             if lease.role == "seeder":
                 self.seeders[lease.host] = host
             self._arm(lease.host)
             return None
         before, host.lease, host.expires = host.lease, lease, now + self._ttl
+        if (before.location, before.network) != (lease.location, lease.network):
+            host.zone = zone_of(lease)
+        host.source = source
         self._arm(lease.host)
         return before
 

@@ -54,9 +54,10 @@ class SchedulerMetrics:
         tally = now.tally
         for name, text, value in (
             ("grants", "Origin reads granted.", tally.grants),
-            ("grants_adopted", "Origin reads taken over after a restart.", tally.grants_adopted),
+            ("grants_adopted", "Origin reads taken over from another scheduler.", tally.grants_adopted),
             ("grants_taken_back", "Origin reads taken back from their host.", tally.taken_back),
             ("refusals", "Peers told that their content cannot be had.", tally.failures),
+            ("same_host", "Leases refused to a second process with the same host id.", tally.same_host),
             ("reports_invalid", "Reports left out because they cannot be true.", tally.invalid),
             ("digest_contradictions", "Digests that differ from known ones.", tally.contradictions),
         ):

@@ -1,8 +1,9 @@
 """What readers of an origin report. Pure; conclusions are drawn after the whole batch.
 
 Pieces read under a grant that has ended count all the same when their version is current: the bytes are
-there and cannot be others. The host is told that its grant has ended, unless this scheduler was restarted
-and nobody else reads: then the read is adopted, so that a restart costs no second one.
+there and cannot be others. The host is told that its grant has ended, unless another scheduler gave it (or this
+one, before it was restarted) and nobody else reads: then the read is adopted, so that a scheduler less costs no
+second one. It is preferred to a grant of this scheduler that was not answered yet.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> None:
     """The origin answered the reader: its metadata is the content's."""
     task = cluster.tasks.get(report.task)
-    grant = _grant(cluster, task, host, report.task, report.grant, report.meta, now)
+    grant = _grant(cluster, task, host, report, report.meta, now)
     if task is None or grant is None:
         return
     grant.progress = now
@@ -56,7 +57,8 @@ def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> Non
 def pieces_read(cluster: Cluster, host: str, report: SourcePieces, now: float) -> None:
     """Pieces read at the origin, with their digests."""
     task = cluster.tasks.get(report.task)
-    grant = _grant(cluster, task, host, report.task, report.grant, None, now)
+    of_version = task.meta if task is not None and task.version == report.version else None
+    grant = _grant(cluster, task, host, report, of_version, now)
     if task is None or task.meta is None or task.version != report.version:
         return
     digests = {n: report.digests[n] for n in task.numbers(report.digests)}
@@ -75,9 +77,14 @@ def pieces_read(cluster: Cluster, host: str, report: SourcePieces, now: float) -
 def progressed(cluster: Cluster, host: str, report: SourceProgress, now: float) -> None:
     """Bytes came; the read is alive."""
     task = cluster.tasks.get(report.task)
-    grant = _grant(cluster, task, host, report.task, report.grant, None, now)
-    if grant is not None and report.received > grant.received:
+    meta = task.meta if task is not None else None
+    grant = _grant(cluster, task, host, report, meta, now)
+    if task is None or grant is None:
+        return
+    if report.received > grant.received:
         grant.received, grant.progress = report.received, now
+    if not grant.opened and meta is not None and not cluster.is_own_grant(grant.id):
+        _open(cluster, task, grant, meta, now)  # it was answered before this scheduler heard of it
 
 
 def finished(cluster: Cluster, host: str, report: SourceFinished, now: float) -> None:
@@ -99,7 +106,7 @@ def finished(cluster: Cluster, host: str, report: SourceFinished, now: float) ->
     for holder in task.holder_list():
         left = left - holder.held if left is not None else None
     end(cluster, task, grant)
-    if left is None or left:
+    if (left is None or left) and cluster.is_own_grant(grant.id):  # what others granted is not known
         words = f"host {host} finished reading the origin but left pieces out"
         give_up_on(cluster, task, grant, Failure(words, fault="reader"))
         log.warning("a finished origin read left pieces out", host=host, task=task.id)
@@ -140,38 +147,78 @@ def _grant(
     cluster: Cluster,
     task: Task | None,
     host: str,
-    task_id: str,
-    grant_id: str,
+    report: SourceOpened | SourcePieces | SourceProgress,
     meta: TaskMeta | None,
     now: float,
 ) -> Grant | None:
-    """The host's active grant. One that is unknown is adopted after a restart, or else revoked."""
-    grant = task.grants.get(grant_id) if task is not None else None
+    """The host's active grant, of content that ``meta`` describes as far as that is known.
+
+    One that another scheduler gave is adopted if it can be; who may still tell what that takes is let be for a
+    while. All others are revoked.
+    """
+    grant = task.grants.get(report.grant) if task is not None else None
     if grant is not None and grant.host == host:
         return grant
-    present = cluster.present(host)
-    adoptable = (
-        task is not None
-        and grant is None
-        and not cluster.is_own_grant(grant_id)
-        and now < cluster.started + cluster.config.lease
-        and len(task.grants) < cluster.config.origin_readers
-        and (task.meta is not None or meta is not None)
-        and task.failure is None
-        and present is not None
-        and present.reachable
-    )
-    if adoptable and task is not None:
-        places = list(task.places)
-        grant = Grant(grant_id, host, None, now, places[0].url if len(places) == 1 else "")
-        begin(cluster, task, grant)
-        cluster.tally.grants_adopted += 1
-        cluster.touch(task)
-        return grant
-    if grant_id not in cluster.revoked:
-        cluster.revoked.add(grant_id)
-        cluster.send(host, SourceRevoked(task_id, grant_id))
+    if grant is None and not cluster.is_own_grant(report.grant):
+        if task is not None and meta is not None and _adoptable(cluster, task, host, report.grant, now):
+            return _adopt(cluster, task, host, report.grant, now)
+        if _is_early(cluster, task, host, report, now):
+            return None
+    if report.grant not in cluster.revoked:
+        cluster.revoked.add(report.grant)
+        cluster.send(host, SourceRevoked(report.task, report.grant))
     return None
+
+
+def _adoptable(cluster: Cluster, task: Task, host: str, grant_id: str, now: float) -> bool:
+    present = cluster.present(host)
+    if present is None or not present.reachable or task.failure is not None:
+        return False
+    if cluster.strangers.was_adopted(grant_id) or task.accusations.banned(host, now):
+        return False
+    others = [grant for grant in task.grants.values() if not _yields(cluster, grant, now)]
+    return len(others) < cluster.config.origin_readers and all(grant.host != host for grant in others)
+
+
+def _yields(cluster: Cluster, grant: Grant, now: float) -> bool:
+    """Whether a read was granted just now, and nothing has come of it yet."""
+    fresh = now - grant.progress < cluster.config.settle
+    return fresh and not grant.opened and not grant.received and cluster.is_own_grant(grant.id)
+
+
+def _adopt(cluster: Cluster, task: Task, host: str, grant_id: str, now: float) -> Grant:
+    for grant in [grant for grant in task.grants.values() if _yields(cluster, grant, now)]:
+        if grant.host == host or len(task.grants) >= cluster.config.origin_readers:
+            take_back(cluster, task, grant)
+    child = task.waiting.get(host)
+    named = {url for url, may_read in child.places.items() if may_read} if child is not None else set()
+    places = named or {place.url for place in task.places}
+    adopted = Grant(grant_id, host, None, now, places.pop() if len(places) == 1 else "")
+    begin(cluster, task, adopted)
+    cluster.strangers.adopt(grant_id)
+    cluster.tally.grants_adopted += 1
+    log.info("an origin read of another scheduler is taken over", host=host, task=task.id)
+    cluster.touch(task)
+    return adopted
+
+
+def _is_early(
+    cluster: Cluster,
+    task: Task | None,
+    host: str,
+    report: SourceOpened | SourcePieces | SourceProgress,
+    now: float,
+) -> bool:
+    """Whether what it takes to adopt a read may still be told: the task and its metadata, the host's stream."""
+    present = cluster.present(host)
+    complete = (
+        task is not None and task.meta is not None and present is not None and present.stream is not None
+    )
+    if complete or cluster.strangers.known_for(report.grant, now) >= cluster.config.settle:
+        return False
+    if task is not None and not task.grants:
+        cluster.goes_on(task, now)
+    return True
 
 
 def _open(cluster: Cluster, task: Task, grant: Grant, meta: TaskMeta, now: float) -> bool:

@@ -69,6 +69,8 @@ def _registered(cluster: Cluster, host: str, report: PeerRegistered, now: float)
         words = f"the scheduler follows {len(cluster.tasks)} tasks already: raise scheduler.max_tasks"
         cluster.send(host, TaskFailed(report.task, Failure(words, fault="reader")))
         return
+    if (report.begun or report.taken_over) and not task.waiting and not task.grants:
+        cluster.goes_on(task, now)
     revalidation.registered(cluster, task, host, report, now)
 
 
@@ -100,10 +102,18 @@ def _holding(cluster: Cluster, host: str, report: PeerHolding, now: float) -> No
     count = task.count
     if count is not None:
         held = Bitmap.full(count) if report.complete else held & Bitmap.full(count)
+    if held and not report.complete and not task.peers and _was_here(cluster, host, now):
+        cluster.goes_on(task, now)
     revalidation.holding(cluster, task, host, report, now)
     contradicted = learn(cluster, task, host, report.digests)
     hold(cluster, task, cluster.peer(task, host), held - Bitmap(contradicted))
     cluster.touch(task)
+
+
+def _was_here(cluster: Cluster, host: str, now: float) -> bool:
+    """Whether the host is not one that has just come, and tells what it kept of earlier downloads."""
+    present = cluster.present(host)
+    return present is not None and (present.lease.resuming or now - present.since >= cluster.config.settle)
 
 
 def _pieces_held(cluster: Cluster, host: str, report: PiecesHeld, now: float) -> None:

@@ -209,8 +209,8 @@ def review(cluster: Cluster, task: Task, now: float) -> float | None:
         _answer(cluster, task, now)
     if not freshness.asking:
         return None
-    settled = cluster.settling()
-    if settled is not None and now < settled and not freshness.known:
+    settled = cluster.settling(task, now)
+    if settled is not None and not freshness.known:
         return settled
     return _begin(cluster, task, now)
 

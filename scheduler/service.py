@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from time import perf_counter
 
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from scheduler.api import SchedulerApi
 from scheduler.cluster import Decision
 from scheduler.config import SchedulerConfig
+from scheduler.errors import PreheatsRefused, SameHost
 from scheduler.harbor_api import HarborApi
 from scheduler.hub import Hub, Subscription, as_frame, as_line
 from scheduler.metrics import SchedulerMetrics
@@ -30,11 +31,16 @@ from shared.protocol import SECRET_SIZE, HostLease, LeaseGranted, Reports, Repor
 
 log = structlog.get_logger()
 
+MAX_TOLD = 256
+"""Pairs of hosts with the same id that are remembered as told of."""
+
 
 class SchedulerService:
     """One scheduler. Mount its routes, and run it in a nursery.
 
     ``name`` tells hosts that a scheduler is another one than before; by default it is new for each start.
+    ``on_lease`` are called for each lease that is granted. ``refuse_preheats`` says in a sentence why preheats are
+    not taken now, "" when they are.
     """
 
     def __init__(
@@ -44,15 +50,19 @@ class SchedulerService:
         *,
         name: str = "",
         rng: random.Random | None = None,
+        on_lease: Callable[[HostLease], None] | None = None,
     ) -> None:
         self.config = config
         self.rng = rng or random.SystemRandom()
         self.name = name or f"scheduler-{random.SystemRandom().getrandbits(64):016x}"
         self.beat = config.beat
+        self.on_lease = [] if on_lease is None else [on_lease]
+        self.refuse_preheats: Callable[[], str] = str
         self.metrics = SchedulerMetrics(registry)
         self.metrics.watch(self.statistics)
         self._hub = Hub(limit=config.stream_queue)
         self._state: ClusterState | None = None
+        self._told_same: set[tuple[str, str]] = set()
         self._woken = trio.Event()
         self._sleeping_until = inf
 
@@ -77,6 +87,10 @@ class SchedulerService:
         PreheatApi(self, doorkeeper).add_routes(router)
         HarborApi(self, doorkeeper).add_routes(router)
 
+    def control_routes(self, router: Router) -> None:
+        """Mount the control protocol alone, for a listener that anybody of the network reaches."""
+        SchedulerApi(self).add_control_routes(router)
+
     def statistics(self) -> Statistics:
         """Numbers of the state."""
         return self.state.statistics()
@@ -100,18 +114,28 @@ class SchedulerService:
 
     # --- events --------------------------------------------------------------------------------------
 
-    def renew(self, lease: HostLease) -> LeaseGranted:
-        """A host announces itself. Raises TooManyHosts."""
+    def renew(self, lease: HostLease, source: str = "") -> LeaseGranted:
+        """A host announces itself, from an IP address. Raises TooManyHosts, SameHost."""
         began = perf_counter()
-        granted, decisions = self.state.renew(lease, trio.current_time())
+        try:
+            granted, decisions = self.state.renew(lease, trio.current_time(), source)
+        except SameHost as error:
+            self._refused(lease, source, error)
+            raise
         if not granted.known:
             log.info("host has come", host=lease.host, role=lease.role, address=lease.address)
             self._hub.close_host(lease.host)
         self._deliver(decisions, began)
+        for told in self.on_lease:
+            told(lease)
         return granted
 
     def leave(self, host: str) -> None:
-        """A host gives up its lease; harmless when it has none."""
+        """A host gives up its lease, or is known to be gone; harmless when it has none.
+
+        It is forgotten at once, with all that it held and read. When it is there after all, it gets another lease
+        and tells everything anew.
+        """
         if self.state.knows(host):
             began = perf_counter()
             log.info("host has left", host=host)
@@ -138,7 +162,10 @@ class SchedulerService:
         self._closed(subscription)
 
     def preheat(self, order: PreheatOrder) -> Job:
-        """Content is to be brought to hosts. Raises TooManyPreheats."""
+        """Content is to be brought to hosts. Raises TooManyPreheats, PreheatsRefused."""
+        refusal = self.refuse_preheats()
+        if refusal:
+            raise PreheatsRefused(refusal)
         began = perf_counter()
         job, decisions = self.state.preheat(order, trio.current_time())
         log.info("preheat ordered", preheat=job.id, what=job.shown, to=str(job.targets))
@@ -151,6 +178,17 @@ class SchedulerService:
         self._deliver(self.state.cancel_preheat(job, trio.current_time()), began)
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _refused(self, lease: HostLease, source: str, error: SameHost) -> None:
+        """Say that two hosts have the same id: once for each pair, it goes on for as long as nobody does anything."""
+        pair = (lease.host, source)
+        if pair in self._told_same:
+            log.debug("a lease was refused", host=lease.host, source=source)
+            return
+        if len(self._told_same) >= MAX_TOLD:
+            self._told_same.clear()
+        self._told_same.add(pair)
+        log.warning("a lease was refused", host=lease.host, source=source, cause=str(error))
 
     def _tick(self) -> None:
         began = perf_counter()

@@ -2,7 +2,8 @@
 
 Decisions only (see ``grants`` for who is chosen, ``needs`` for what is missing, ``places`` for where it is read):
 
-* Somebody waits for what no serving host holds: up to ``origin_readers`` hosts get a grant.
+* Somebody waits for what no serving host holds: up to ``origin_readers`` hosts get a grant. Of a task that was
+  going on before this scheduler knew it, only after a while: who reads or holds it already may tell so.
 * A reader that is lost, draining, banned, or out of everybody's reach is taken back at once; one that makes
   no progress for ``grant_timeout`` when another can take over, or for four times that when none can.
 * Each host is tried once in an episode; when all have failed, those who wait are told, and the failure
@@ -68,8 +69,8 @@ def _content(task: Task) -> None:
 
 def _meet(cluster: Cluster, task: Task, need: Need, now: float) -> float:
     """Have what is missing read, or refuse those who wait for it; gives when to look again."""
-    settled = cluster.settling()
-    if not task.grants and settled is not None and now < settled:
+    settled = cluster.settling(task, now)
+    if not task.grants and settled is not None:
         return settled
     open_places = task.open_places()
     if not open_places and not task.grants:

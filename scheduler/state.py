@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from scheduler import preheating, revalidation
 from scheduler.cluster import Cluster, Decision, Tally
 from scheduler.config import SchedulerConfig
+from scheduler.errors import SameHost
 from scheduler.granting import send_grant, take_back
 from scheduler.parenting import assign
 from scheduler.preheats import Job, PreheatOrder
@@ -21,6 +22,9 @@ from scheduler.reports import apply
 from scheduler.sourcing import review
 from scheduler.tasks import PeerState, Task
 from shared.protocol import HostLease, LeaseGranted, Reports, ReportsTaken
+
+FIRST_LEASE = 10.0
+"""Seconds that a host's first lease is said to last at most: it renews soon, and hears what others told meanwhile."""
 
 SHORTEST_WAIT = 0.001
 """Seconds that lie at least between two looks at a task without an event."""
@@ -56,42 +60,61 @@ class ClusterState:
         self.name = name
         self.cluster = Cluster(config, now=now, rng=rng, wall=wall)
         self._new_secret = secret
-        self._secret_kept = False
 
     # --- hosts ---------------------------------------------------------------------------------------
 
-    def renew(self, lease: HostLease, now: float) -> tuple[LeaseGranted, list[Decision]]:
-        """A host announces itself. ``known`` is False when nothing is known of what this process holds.
+    def renew(self, lease: HostLease, now: float, source: str = "") -> tuple[LeaseGranted, list[Decision]]:
+        """A host announces itself, from the IP address ``source`` where that is known.
 
-        Raises TooManyHosts.
+        ``known`` is False when nothing is known of what this process holds. Raises TooManyHosts, SameHost.
         """
         cluster = self.cluster
+        other = cluster.leases.other(lease, source, now)
+        if other is not None:
+            cluster.tally.same_host += 1
+            raise SameHost(
+                f"the host id {lease.host} is that of another process too, which is here at {other.source}: two "
+                "hosts have copies of one data folder; remove the file host-id from the folder of one of them, and "
+                "start that one again"
+            )
         present = cluster.present(lease.host)
         if present is not None and present.lease.instance != lease.instance:
             self._forget(lease.host)
-        before = cluster.leases.renew(lease, now)
+        before = cluster.leases.renew(lease, now, source)
         self._learn_secret(lease, now)
         if before is None:
             if lease.resuming and now < cluster.started + self.config.settle:
                 cluster.resumed = True
-        elif before.draining != lease.draining or before.address != lease.address:
+        elif before.draining != lease.draining or before.address != lease.address or _moved(before, lease):
             for task, peer in cluster.tasks_of(lease.host):
+                if _moved(before, lease):
+                    task.zones_changed()
+                    task.dirty.update(task.waiting)
                 if peer.host in task.holders:
                     cluster.lost_parent(task, lease.host)
                     if before.draining and not lease.draining:
                         cluster.gained_parent(task, lease.host)
                 cluster.touch(task)
             self._look_for_readers()
-        granted = LeaseGranted(self.name, self.config.lease, known=before is not None, secret=cluster.secret)
+        granted = LeaseGranted(
+            self.name,
+            self.config.lease if before is not None else min(self.config.lease, FIRST_LEASE),
+            known=before is not None,
+            secret=cluster.secret,
+            secret_since=cluster.secret_since,
+            beat=self.config.beat,
+        )
         return granted, self._conclude(now)
 
     def _learn_secret(self, lease: HostLease, now: float) -> None:
-        """The first secret that a host tells is the cluster's; after a restart, that of one that was here before."""
+        """The oldest secret that a host tells is the cluster's, so that schedulers need not agree on one; where
+        the first host has none, this scheduler's own."""
         cluster = self.cluster
-        was_here = lease.resuming and now < cluster.started + self.config.settle
-        if lease.secret and was_here and not self._secret_kept:
-            cluster.secret, self._secret_kept = lease.secret, True
-        cluster.secret = cluster.secret or lease.secret or self._new_secret
+        known = [(cluster.secret_since, cluster.secret)] if cluster.secret else []
+        told = [(lease.secret_since, lease.secret)] if lease.secret else []
+        own = [(cluster.wall(now), self._new_secret)] if self._new_secret else []
+        if known or told or own:
+            cluster.secret_since, cluster.secret = min(known + told or own)
 
     def leave(self, host: str, now: float) -> list[Decision]:
         """A host gives its lease up."""
@@ -121,10 +144,12 @@ class ClusterState:
                 cluster.set_parents(peer, None)
                 task.dirty.add(host)
             for grant in task.grants.values():
-                if grant.host == host:
+                if grant.host == host and cluster.is_own_grant(grant.id):
                     send_grant(cluster, task, grant)
-            if was_lost and host in task.holders:
-                cluster.gained_parent(task, host)
+            if was_lost:
+                task.zones_changed()
+                if host in task.holders:
+                    cluster.gained_parent(task, host)
             if task.waiting or task.grants or not task.peers:
                 cluster.touch(task)
         revalidation.grant_again(cluster, host)
@@ -175,6 +200,7 @@ class ClusterState:
             else:
                 preheating.lost(cluster, host, now)
                 for task, _ in cluster.tasks_of(host):
+                    task.zones_changed()
                     cluster.lost_parent(task, host)
                     if task.waiting or task.grants:
                         cluster.touch(task)
@@ -262,3 +288,8 @@ class ClusterState:
         if task.idle_since is None:
             task.idle_since = now
         return max(task.idle_since + self.config.idle_task, task.places.failure_until)
+
+
+def _moved(before: HostLease, lease: HostLease) -> bool:
+    """Whether the host stands somewhere else than before."""
+    return (before.location, before.network) != (lease.location, lease.network)

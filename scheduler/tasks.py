@@ -13,7 +13,7 @@ one forgets every holding and every digest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -25,6 +25,7 @@ from scheduler.digests import DigestTable
 from scheduler.freshness import Freshness
 from scheduler.grants import Grant
 from scheduler.places import Place, Places
+from scheduler.zones import Crew
 from shared.protocol import MAX_PLACES, Failure, Parent, TaskMeta
 from shared.task.bitmap import MAX_PIECES, Bitmap
 from shared.task.identity import TaskSpec
@@ -98,6 +99,8 @@ class Task:
         self.places = Places(spec)
         self.read_at: set[str] = set()
         """Places that gave pieces of the current version."""
+        self.settles_at: float | None = None
+        """Until when hosts may tell what they have of it, which was going on before this scheduler knew it."""
         self.unmet_since: float | None = None
         self.unwanted_since: float | None = None
         self.review = True
@@ -105,10 +108,13 @@ class Task:
         # parenting
         self.dirty: set[str] = set()
         self.later: dict[str, float] = {}
-        self.stripes = 1
+        self.crews: dict[str, Crew] = {}
+        """Those who wait, by zone."""
+        self.crews_changed = True
         self.idle_since: float | None = None
         self._order = 0
         self._holder_list: list[Peer] | None = None
+        self._holders_by_zone: dict[str, list[Peer]] | None = None
 
     # --- what is known -----------------------------------------------------------------------------
 
@@ -152,6 +158,18 @@ class Task:
             self._holder_list = list(self.holders.values())
         return self._holder_list
 
+    def holders_by_zone(self, zone_of: Callable[[str], str]) -> dict[str, list[Peer]]:
+        """As :meth:`holder_list`, by the zones of the hosts. Do not change it."""
+        if self._holders_by_zone is None:
+            self._holders_by_zone = {}
+            for peer in self.holder_list():
+                self._holders_by_zone.setdefault(zone_of(peer.host), []).append(peer)
+        return self._holders_by_zone
+
+    def zones_changed(self) -> None:
+        """A host stands in another zone now, or hears us again or no longer."""
+        self.crews_changed, self._holders_by_zone = True, None
+
     def numbers(self, pieces: Iterable[int]) -> list[int]:
         """Those of ``pieces`` that can exist."""
         limit = self.count if self.count is not None else MAX_PIECES
@@ -175,6 +193,7 @@ class Task:
         peer.state, peer.failure = PeerState.WAITING, None
         peer.cluster_only = cluster_only
         self.waiting[host] = peer
+        self.crews_changed = True
         url = self.places.name(spec, self._places_needed)
         if url and (url in peer.places or len(peer.places) < MAX_PLACES):
             peer.places[url] = may_read
@@ -187,6 +206,7 @@ class Task:
     def stop_waiting(self, peer: Peer, failure: Failure | None = None) -> None:
         """The peer finished, left or was refused; with ``failure``: it is still to be told of that."""
         self.waiting.pop(peer.host, None)
+        self.crews_changed = True
         self.dirty.discard(peer.host)
         self.later.pop(peer.host, None)
         peer.state = PeerState.REFUSED if failure is not None else PeerState.HOLDING
@@ -204,6 +224,7 @@ class Task:
         """A grant of the host was opened or has ended; True when the host has become of use as a parent."""
         peer = self.peer(host)
         before = host in self.holders
+        self.crews_changed = True
         self._tidy(peer)
         return not before and host in self.holders
 
@@ -211,10 +232,11 @@ class Task:
         """The host's part is over, whatever it held."""
         peer = self.peers.pop(host, None)
         self.waiting.pop(host, None)
+        self.crews_changed = True
         self.dirty.discard(host)
         self.later.pop(host, None)
         if self.holders.pop(host, None) is not None:
-            self._holder_list = None
+            self._holder_list = self._holders_by_zone = None
         return peer
 
     def describe(self, meta: TaskMeta) -> Description:
@@ -239,7 +261,7 @@ class Task:
         """Keep ``holders`` true, and drop a peer that neither wants nor holds anything."""
         useful = bool(peer.held) or self.reading(peer.host)
         if useful != (peer.host in self.holders):
-            self._holder_list = None
+            self._holder_list = self._holders_by_zone = None
             if useful:
                 self.holders[peer.host] = peer
             else:

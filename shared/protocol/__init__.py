@@ -72,7 +72,9 @@ from shared.protocol.reports import (
     TaskRemoved,
 )
 from shared.protocol.values import (
+    CLASSES,
     KEY_HEADER,
+    MAX_KNOWS,
     MAX_PLACES,
     MSGPACK,
     PROTOCOL_VERSION,
@@ -90,7 +92,9 @@ from shared.protocol.values import (
 )
 
 __all__ = [
+    "CLASSES",
     "KEY_HEADER",
+    "MAX_KNOWS",
     "MAX_PLACES",
     "MSGPACK",
     "PROTOCOL_VERSION",

@@ -9,7 +9,8 @@ from shared.task.identity import TaskSpec
 class PeerRegistered(Message, frozen=True, tag="registered"):
     """The host wants this content. ``may_read``: it could go back to source itself; ``cluster_only``:
     the origin is not to be read on its account. ``begun``: it goes on with a download that was admitted
-    before, so it is not to be moved to a newer generation.
+    before, so it is not to be moved to a newer generation. ``taken_over``: another scheduler was told before, so
+    others may have told that one, too, and be reading.
 
     ``spec.url`` names a place where the content can be read. Of content that is known by its digest a host
     may name several, each with a report of its own, until it is refused, leaves or has finished.
@@ -20,6 +21,7 @@ class PeerRegistered(Message, frozen=True, tag="registered"):
     may_read: bool = True
     cluster_only: bool = False
     begun: bool = False
+    taken_over: bool = False
 
 
 class PeerHolding(Message, frozen=True, tag="holding"):

@@ -15,12 +15,18 @@ VERSION_HEADER = "Dragonet-Version"
 MAX_PLACES = 8
 """Places that are kept for content known by its digest (``TaskSpec.digest``), which can be read at several."""
 
+CLASSES = 64
+"""Into so many classes pieces are cut when the hosts of a zone divide among them what comes from another zone."""
+
 KEY_HEADER = "Dragonet-Key"
 """On piece and availability requests for content that not everybody may have: ``TaskSpec.piece_key``."""
 
 MSGPACK = "application/vnd.msgpack"
 SECRET_SIZE = 32
 """Bytes of the secret that the hosts of a cluster have in common (see HostLease)."""
+
+MAX_KNOWS = 16
+"""Addresses of others that a Hello tells at most."""
 
 Role = Literal["peer", "seeder"]
 
@@ -65,8 +71,8 @@ class Parent(Message, frozen=True, tag="parent"):
 
     ``complete``: it held everything when assigned. ``stripe`` (index, count): the child takes pieces
     with ``number % count == index`` from this parent first, so that first copies are disjoint. ``far``: it stands
-    in another zone than the child, and each piece is to cross once: pieces of other stripes are left to the
-    children near by.
+    in another zone than the child, and each piece is to cross once: the child takes those from it for which bit
+    ``number % CLASSES`` of ``carries`` is set; all others are left to the children near by.
     """
 
     host: str
@@ -75,6 +81,7 @@ class Parent(Message, frozen=True, tag="parent"):
     complete: bool = False
     stripe: tuple[int, int] | None = None
     far: bool = False
+    carries: int = 0
 
 
 class PreheatItem(Message, frozen=True, tag="preheat_item"):
@@ -139,6 +146,8 @@ class Hello(Message, frozen=True, tag="hello"):
 
     ``schedules``: leases are granted at this address, too. ``instance`` is new at every process start, ``started``
     (Unix seconds) when that was. ``tasks`` and ``held`` (bytes) are what a host holds. ``release`` is dragonet's.
+    ``knows`` are addresses of others that are there, "IP:PORT", up to MAX_KNOWS, other ones each time: hints for
+    networks on which nobody can be heard.
     """
 
     id: str
@@ -153,3 +162,4 @@ class Hello(Message, frozen=True, tag="hello"):
     started: float = 0.0
     tasks: int = 0
     held: int = 0
+    knows: tuple[str, ...] = ()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations
 
 import pytest
 
-from scheduler.config import SchedulerConfig
+from scheduler.config import SchedulerConfig, ring_config
 from scheduler.deadlines import Deadlines
-from scheduler.errors import TooManyHosts
+from scheduler.errors import SameHost, TooManyHosts
 from scheduler.state import ClusterState
 from scheduler.views import host_views
 from shared.protocol import HostLease, LeaseGranted, ParentsAssigned
@@ -20,29 +21,29 @@ def test_the_first_lease_is_unknown_and_renewals_are_known() -> None:
     assert d.renew("a").known
 
 
-def test_the_first_secret_that_a_host_tells_becomes_that_of_all() -> None:
-    first, other = bytes(range(32)), bytes(32)
+def test_the_oldest_secret_that_a_host_tells_becomes_that_of_all() -> None:
+    young, old, odd = b"y" * 32, b"o" * 32, b"a" * 32
     d = Driver()
-    assert d.renew("old").secret == b"", "a host that knows of none, and none to make"
-    assert d.renew("a", secret=first).secret == first
-    assert d.renew("b", secret=other).secret == first
-    assert d.renew("old").secret == first
-    d.leave("a")
-    assert d.renew("b", secret=other).secret == first
+    assert d.renew("without").secret == b"", "a host that knows of none, and none to make"
+    assert d.renew("a", secret=young, secret_since=200.0).secret == young
+    granted = d.renew("b", secret=old, secret_since=100.0)
+    assert (granted.secret, granted.secret_since) == (old, 100.0)
+    assert d.renew("a", secret=young, secret_since=200.0).secret == old
+    assert d.renew("without").secret == old
+    d.leave("b")
+    assert d.renew("a", secret=young, secret_since=200.0).secret == old
+    assert d.renew("c", secret=odd, secret_since=100.0).secret == odd, "of the same age, the smaller one"
+    assert d.renew("b", secret=old, secret_since=100.0).secret == odd
     assert "secret" not in str(host_views(d.state.cluster))
 
 
-def test_after_a_restart_the_secret_is_that_of_a_host_that_was_there() -> None:
-    new, old, odd = b"n" * 32, b"o" * 32, b"x" * 32
-    d = Driver()
-    assert d.renew("new", secret=new).secret == new
-    assert d.renew("a", secret=old, resuming=True).secret == old
-    assert d.renew("b", secret=odd, resuming=True).secret == old, "there is one"
-    assert d.renew("new", secret=new).secret == old
-    d = Driver()
-    d.renew("new", secret=new)
-    d.wait(4)
-    assert d.renew("late", secret=odd, resuming=True).secret == new
+def test_schedulers_agree_on_a_secret_whoever_tells_first() -> None:
+    told = [("a", b"y" * 32, 30.0), ("b", b"o" * 32, 10.0), ("c", b"x" * 32, 20.0)]
+    for order in permutations(told):
+        d = Driver()
+        for host, secret, since in order:
+            d.renew(host, secret=secret, secret_since=since, resuming=host == "a")
+        assert (d.state.cluster.secret, d.state.cluster.secret_since) == (b"o" * 32, 10.0)
 
 
 def test_secrets_are_not_shown() -> None:
@@ -52,12 +53,123 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_the_scheduler_has_a_secret_where_no_host_has() -> None:
-    made, told = b"m" * 32, b"t" * 32
-    state = ClusterState(SchedulerConfig(), now=0, rng=random.Random(1), secret=made)
-    granted, _ = state.renew(HostLease("old", "1", "peer", "old:1"), 0)
+    made, young, old = b"m" * 32, b"y" * 32, b"o" * 32
+    state = ClusterState(SchedulerConfig(), now=0, rng=random.Random(1), wall=1000.0, secret=made)
+    granted, _ = state.renew(HostLease("none", "1", "peer", "none:1"), 0)
+    assert (granted.secret, granted.secret_since) == (made, 1000.0)
+    granted, _ = state.renew(HostLease("a", "1", "peer", "a:1", secret=young, secret_since=1001.0), 5)
     assert granted.secret == made
-    granted, _ = state.renew(HostLease("a", "1", "peer", "a:1", secret=told), 0)
-    assert granted.secret == made
+    granted, _ = state.renew(HostLease("b", "1", "peer", "b:1", secret=old, secret_since=999.0), 5)
+    assert granted.secret == old
+
+
+def test_a_scheduler_makes_no_secret_where_a_host_has_one() -> None:
+    state = ClusterState(SchedulerConfig(), now=0, rng=random.Random(1), wall=1000.0, secret=b"m" * 32)
+    granted, _ = state.renew(HostLease("a", "1", "peer", "a:1", secret=b"y" * 32, secret_since=2000.0), 0)
+    assert (granted.secret, granted.secret_since) == (b"y" * 32, 2000.0)
+
+
+def test_a_lease_tells_how_often_the_stream_beats_and_a_first_one_is_renewed_soon() -> None:
+    d = Driver(lease=120.0, beat=1.2)
+    first, second = d.renew("a"), d.renew("a")
+    assert (first.beat, second.beat) == (1.2, 1.2)
+    assert (first.ttl, second.ttl) == (10.0, 120.0)
+    d.wait(100, renewing=False)
+    assert d.state.knows("a")
+
+
+def test_the_ring_has_long_leases_and_quick_beats() -> None:
+    config = ring_config(SchedulerConfig(origin_readers=3))
+    assert (config.lease, config.beat, config.origin_readers) == (120.0, 1.0, 3)
+
+
+# --- the same id twice ---------------------------------------------------------------------------------
+
+
+def lease_of(d: Driver, instance: str, source: str) -> LeaseGranted:
+    granted, decisions = d.state.renew(HostLease("a", instance, "peer", "a:1"), d.now, source)
+    d.take(decisions)
+    return granted
+
+
+def test_a_second_process_with_the_same_id_elsewhere_is_refused() -> None:
+    d = Driver()
+    lease_of(d, "one", "10.0.0.1")
+    d.open("a")
+    with pytest.raises(SameHost, match=r"here at 10\.0\.0\.1.*host-id") as caught:
+        lease_of(d, "two", "10.0.0.2")
+    assert caught.value.status == 409
+    assert d.state.knows("a", "one")
+    assert d.state.cluster.tally.same_host == 1
+    assert lease_of(d, "one", "10.0.0.1").known
+
+
+@pytest.mark.parametrize("source", ["10.0.0.1", ""])
+def test_a_process_that_starts_again_on_the_same_machine_takes_over_at_once(source: str) -> None:
+    d = Driver()
+    lease_of(d, "one", "10.0.0.1")
+    d.open("a")
+    assert not lease_of(d, "two", source).known
+    assert d.state.knows("a", "two")
+
+
+def test_a_process_whose_stream_has_ended_is_replaced_from_anywhere() -> None:
+    d = Driver()
+    lease_of(d, "one", "10.0.0.1")
+    d.open("a")
+    d.close("a")
+    assert not lease_of(d, "two", "10.0.0.2").known
+
+
+def test_a_process_that_has_not_been_heard_of_lately_is_replaced_from_anywhere() -> None:
+    """Its machine lost its power: nobody has ended its stream."""
+    d = Driver()
+    lease_of(d, "one", "10.0.0.1")
+    d.open("a")
+    d.wait(4.9, renewing=False)
+    with pytest.raises(SameHost):
+        lease_of(d, "two", "10.0.0.2")
+    d.wait(0.2, renewing=False)
+    assert not lease_of(d, "two", "10.0.0.2").known
+
+
+def test_a_host_may_come_from_another_address_than_before() -> None:
+    d = Driver()
+    lease_of(d, "one", "10.0.0.1")
+    d.open("a")
+    assert lease_of(d, "one", "192.168.0.1").known
+    with pytest.raises(SameHost, match=r"192\.168\.0\.1"):
+        lease_of(d, "two", "10.0.0.1")
+
+
+# --- gone, and back ------------------------------------------------------------------------------------
+
+
+def test_a_host_that_is_forgotten_while_its_stream_is_open_leaves_its_read_and_its_children() -> None:
+    """It is frozen: its connections are there, and nobody reads or answers at its end."""
+    d = Driver(lease=120.0)
+    d.join("a", "b", "c")
+    d.hold("b", [0], about=meta(pieces=4))
+    d.want("a")
+    d.want("c", may_read=False)
+    assert d.readers() == ["a"]
+    d.opened("a")
+    d.read("a", 1, 2)
+    d.wait(0.3)
+    assert set(d.parents("c")) == {"a", "b"}
+    d.want("b")
+    d.leave("a")
+    assert d.readers() == ["b"]
+    d.wait(0.3)
+    assert d.parents("c") == ["b"]
+    assert not d.say("a"), "its reports are not taken"
+    with pytest.raises(KeyError):
+        d.open("a")
+    assert not d.renew("a").known
+    d.open("a")
+    d.hold("a", [0, 1, 2])
+    d.wait(0.3)
+    assert set(d.parents("c")) == {"a", "b"}
 
 
 def test_a_lease_runs_out() -> None:

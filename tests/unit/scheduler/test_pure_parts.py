@@ -198,7 +198,11 @@ def test_many_digests_come_in_batches() -> None:
         {"upload_slots": 0},
         {"uploads": -1},
         {"location": "x" * 300},
+        {"network": "x" * 300},
         {"secret": bytes(31)},
+        {"secret_since": -1.0},
+        {"secret_since": float("nan")},
+        {"secret_since": float("inf")},
     ],
 )
 def test_leases_that_cannot_be_taken(changes: dict[str, object]) -> None:

@@ -147,6 +147,8 @@ async def test_a_lease_in_json(running: Fixture) -> None:
         "ttl": 10.0,
         "known": False,
         "secret": b64encode(running.service.state.cluster.secret).decode(),
+        "secret_since": running.service.state.cluster.secret_since,
+        "beat": 5.0,
     }
 
 

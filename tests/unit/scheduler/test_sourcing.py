@@ -548,4 +548,8 @@ def test_reports_about_unknown_tasks_change_nothing() -> None:
     d.complain("a", "b")
     d.say("a", SourceOpened(SPEC.task_id, "g", meta()))
     assert d.state.cluster.tasks == {}
+    assert d.all("a", SourceRevoked) == [], "the task may still be told of"
+    d.wait(4)
+    d.say("a", SourceOpened(SPEC.task_id, "g", meta()))
+    assert d.state.cluster.tasks == {}
     assert d.all("a", SourceRevoked) == [SourceRevoked(SPEC.task_id, "g")]

@@ -13,17 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from scheduler.freshness import Check
 from scheduler.needs import need_of
 from scheduler.tasks import PeerState, Task
+from scheduler.zones import EVERYTHING, near
 from shared.protocol import (
     Assignment,
     Failure,
     ParentsAssigned,
     PeerHolding,
     PeerLeft,
+    PeerRegistered,
     SourceChecked,
     SourceFailed,
     SourceFinished,
     SourceGranted,
     SourcePieces,
+    SourceProgress,
     SourceRevoked,
     TaskDescribed,
     TaskFailed,
@@ -186,11 +189,35 @@ class Cluster(RuleBasedStateMachine):
         if self.present(host):
             self.d.renew(host, draining=draining)
 
+    @rule(host=hosts, zone=st.sampled_from(["", "A", "B"]))
+    def move(self, host: str, zone: str) -> None:
+        if self.present(host):
+            self.d.renew(host, network=zone)
+
     # --- wanting and holding
 
     @rule(host=peers, spec=specs, may_read=st.booleans(), cluster_only=st.booleans())
     def want(self, host: str, spec: TaskSpec, may_read: bool, cluster_only: bool) -> None:
         self.d.want(host, spec=spec, may_read=may_read, cluster_only=cluster_only)
+
+    @rule(host=peers, spec=specs, pieces=numbers)
+    def go_on(self, host: str, spec: TaskSpec, pieces: list[int]) -> None:
+        """The task had another owner, and the host was downloading it."""
+        about = self.about(spec)
+        held = Bitmap(pieces).to_bytes()
+        self.d.say(
+            host,
+            PeerRegistered(spec.task_id, spec, begun=True),
+            PeerHolding(spec.task_id, spec, about, held, digests(pieces, about.version)),
+        )
+
+    @rule(host=hosts, spec=specs, pieces=numbers, grant=st.sampled_from(["x-1", "x-2", "y-1"]))
+    def read_for_another_scheduler(self, host: str, spec: TaskSpec, pieces: list[int], grant: str) -> None:
+        version = self.version(spec)
+        if pieces:
+            self.d.say(host, SourcePieces(spec.task_id, grant, version, digests(pieces, version)))
+        else:
+            self.d.say(host, SourceProgress(spec.task_id, grant, 1000))
 
     @rule(host=hosts, spec=specs, pieces=numbers, complete=st.booleans(), old=st.booleans())
     def report_holding(self, host: str, spec: TaskSpec, pieces: list[int], complete: bool, old: bool) -> None:
@@ -318,6 +345,34 @@ class Cluster(RuleBasedStateMachine):
                     assert parent.host in task.holders
 
     @invariant()
+    def every_class_has_one_carrier_in_each_zone(self) -> None:
+        cluster = self.d.state.cluster
+        for task in cluster.tasks.values():
+            readers = {grant.host for grant in task.grants.values() if grant.opened}
+            for zone in ("A", "B"):
+                waiting = [h for h in task.waiting if cluster.zone(h) == zone and h not in readers]
+                live = {h for h in waiting if cluster.live(h)}
+                shares = task.crews[zone].carriers.shares if zone in task.crews else {}
+                coming = task.crews[zone].carriers._coming if zone in task.crews else []
+                assert shares.keys() == live
+                total = sum(shares.values()) + sum(share for _, _, share in coming)
+                assert total == (EVERYTHING if live else 0)
+
+    @invariant()
+    def far_is_who_stands_in_another_zone(self) -> None:
+        cluster = self.d.state.cluster
+        for task in cluster.tasks.values():
+            for peer in task.waiting.values():
+                host = cluster.present(peer.host)
+                if host is None or host.stream is None or peer.host in task.dirty:
+                    continue
+                crew = task.crews.get(host.zone)
+                for parent in peer.parents or ():
+                    assert parent.far != near(host.zone, cluster.zone(parent.host))
+                    if parent.far and crew is not None and peer.host in crew.ranks:
+                        assert parent.carries == crew.carriers.of(peer.host)
+
+    @invariant()
     def waiting_is_never_in_vain(self) -> None:
         cluster, now = self.d.state.cluster, self.d.now
         for task in cluster.tasks.values():
@@ -332,14 +387,16 @@ class Cluster(RuleBasedStateMachine):
                 patient = task.unmet_since is not None and (
                     now <= task.unmet_since + self.d.config.reader_patience
                 )
-                assert task.grants or patient, "somebody reads, or the wait has an end"
+                settling = task.settles_at is not None and now <= task.settles_at
+                assert task.grants or patient or settling, "somebody reads, or the wait has an end"
 
     @invariant()
     def who_asks_gets_an_answer(self) -> None:
         cluster = self.d.state.cluster
         for task in cluster.tasks.values():
             freshness = task.freshness
-            assert not freshness.asking or freshness.check is not None
+            settling = task.settles_at is not None and self.d.now <= task.settles_at
+            assert not freshness.asking or freshness.check is not None or settling
             if freshness.check is not None:
                 assert freshness.check.deadline <= self.d.now + self.d.config.check_timeout
                 assert not cluster.superseded(task)
