@@ -30,11 +30,11 @@ from prometheus_client import CollectorRegistry
 
 from shared.errors import ConfigError
 from shared.http.limits import ServerLimits
-from shared.http.listeners import bound_address, listen_tcp, listen_unix
+from shared.http.listeners import EVERYWHERE, bound_address, listen_tcp, listen_unix
 from shared.http.messages import Request, Response
 from shared.http.metrics import HttpMetrics
 from shared.http.router import Router
-from shared.http.server import HttpServer
+from shared.http.server import Admit, HttpServer
 from shared.metrics import exposition, new_registry
 
 log = structlog.get_logger()
@@ -132,19 +132,28 @@ class Service:
         return router
 
     async def listen(
-        self, address: str, router: Router | None = None, *, name: str = "", setting: str = ""
+        self,
+        address: str,
+        router: Router | None = None,
+        *,
+        name: str = "",
+        setting: str = "",
+        admit: Admit | None = None,
     ) -> str:
         """Bind ``HOST:PORT``; requests are answered from :meth:`run` on.
 
         ``name`` stands for the listener in metrics (default: the role), ``setting`` is where the address comes
-        from. Returns the address that was bound (port 0 takes a free one). Raises ConfigError.
+        from. Callers whom ``admit`` does not let in are hung up on. Returns the address that was bound (port 0
+        takes a free one; the host ``*`` stays). Raises ConfigError.
         """
         try:
             listeners = await listen_tcp(address)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}" if setting else str(error)) from None
         bound = bound_address(listeners[0])
-        self._add(name or self.name, bound, router or self.router, listeners)
+        if address.startswith(f"{EVERYWHERE}:"):
+            bound = EVERYWHERE + bound[bound.rindex(":") :]
+        self._add(name or self.name, bound, router or self.router, listeners, admit)
         return bound
 
     async def listen_unix(self, path: Path, router: Router, *, mode: int = 0o600) -> None:
@@ -161,10 +170,20 @@ class Service:
         self._add(f"{self.name}-local", str(path), router, [await listen_unix(path, mode=mode)])
         self._socket_paths.append(path)
 
-    def _add(self, name: str, address: str, router: Router, listeners: list[trio.SocketListener]) -> None:
+    def _add(
+        self,
+        name: str,
+        address: str,
+        router: Router,
+        listeners: list[trio.SocketListener],
+        admit: Admit | None = None,
+    ) -> None:
         names = {server.name for server, _ in self._servers}
         server = HttpServer(
-            router, limits=self._limits, name=f"{name}-{len(names) + 1}" if name in names else name
+            router,
+            limits=self._limits,
+            name=f"{name}-{len(names) + 1}" if name in names else name,
+            admit=admit,
         )
         log.info("listening", role=self.name, server=server.name, address=address)
         self._servers.append((server, listeners))

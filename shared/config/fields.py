@@ -26,7 +26,7 @@ Address = Annotated[
     str,
     msgspec.Meta(pattern=r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]*):[0-9]{1,5}$", extra={"unit": "address"}),
 ]
-"""HOST:PORT to listen on; IPv6 addresses in brackets; port 0 takes a free one."""
+"""HOST:PORT to listen on; IPv6 addresses in brackets; * for all interfaces; port 0 takes a free one."""
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+$", extra={"unit": "url"})]
 """An http:// or https:// URL."""
 Secret = Annotated[str, msgspec.Meta(extra={"unit": "secret"})]
@@ -40,7 +40,7 @@ _UNITS: dict[str, tuple[Any, str]] = {
     "rate": (parse_rate, "a rate such as 20MiB/s or a number of bytes per second, 0 for no limit"),
 }
 SHAPES = {
-    "address": "HOST:PORT, as in 127.0.0.1:8002 or [::1]:0",
+    "address": "HOST:PORT, as in 127.0.0.1:8002, [::1]:0 or *:8002",
     "url": "a URL as in http://scheduler.example:8002",
 }
 """Units whose form is a pattern, in words that help more than the pattern does."""

@@ -47,7 +47,7 @@ class Shared:
         self.on_error = on_error
         self.date = DateField()
         self.draining = False
-        self.accepted = self.refused = self.requests = self.malformed = self.active = 0
+        self.accepted = self.refused = self.unwelcome = self.requests = self.malformed = self.active = 0
         self.responses = [0, 0, 0, 0, 0]
 
 

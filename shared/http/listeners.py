@@ -8,12 +8,15 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from shared.errors import ConfigError
 
 BACKLOG = 1024
+EVERYWHERE = "*"
+"""The host of an address that is all interfaces."""
 UNIX_PATH_BYTES = 107
 """The longest path of a unix socket (sun_path without its final zero, unix(7))."""
 
@@ -30,7 +33,7 @@ def parse_address(text: str) -> tuple[str, int]:
     if not colon or not host:
         raise ConfigError(
             f"the address {text!r} is not valid: write HOST:PORT, as in 127.0.0.1:8002, "
-            "or 0.0.0.0:8002 for all interfaces"
+            "or *:8002 for all interfaces"
         )
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ConfigError(f"the port of {text!r} is not valid: write a number from 0 to 65535")
@@ -40,22 +43,20 @@ def parse_address(text: str) -> tuple[str, int]:
 async def listen_tcp(address: str, port: int | None = None) -> list[trio.SocketListener]:
     """Listen on "HOST:PORT", or on host ``address`` and ``port``; one listener for each address of the host.
 
-    Port 0 lets the system choose (the same for all of them); see :func:`bound_address`. Raises ConfigError
-    when the address cannot be had.
+    The host ``*`` is all interfaces, by IPv4 and by IPv6, or by that of the two which the machine has. Port 0 lets
+    the system choose (the same for all of them); see :func:`bound_address`. Raises ConfigError when the address
+    cannot be had.
     """
     host, port = parse_address(address) if port is None else (address, port)
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {shown}: the host is not known ({error.strerror})") from None
+    found = await _places(host, port, shown)
     sockets: list[trio.socket.SocketType] = []
     try:
-        for family, _, _, _, bound in dict.fromkeys(found):
+        for place, (family, bound) in enumerate(found):
             try:
                 sock = trio.socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:
-                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                if error.errno == errno.EAFNOSUPPORT and (sockets or place < len(found) - 1):
                     continue
                 raise
             sockets.append(sock)
@@ -64,7 +65,13 @@ async def listen_tcp(address: str, port: int | None = None) -> list[trio.SocketL
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if port == 0 and len(sockets) > 1:
                 bound = (bound[0], sockets[0].getsockname()[1], *bound[2:])
-            await sock.bind(bound)
+            try:
+                await sock.bind(bound)
+            except OSError as error:
+                if host == EVERYWHERE and error.errno == errno.EADDRNOTAVAIL and len(sockets) > 1:
+                    sockets.pop().close()  # IPv6 is switched off on this machine
+                    continue
+                raise
             sock.listen(BACKLOG)
     except OSError as error:
         for sock in sockets:
@@ -75,6 +82,17 @@ async def listen_tcp(address: str, port: int | None = None) -> list[trio.SocketL
             sock.close()
         raise
     return [trio.SocketListener(sock) for sock in sockets]
+
+
+async def _places(host: str, port: int, shown: str) -> list[tuple[int, tuple[Any, ...]]]:
+    """Families and addresses to bind. Raises ConfigError."""
+    if host == EVERYWHERE:
+        return [(socket.AF_INET, ("0.0.0.0", port)), (socket.AF_INET6, ("::", port, 0, 0))]
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {shown}: the host is not known ({error.strerror})") from None
+    return list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
 
 
 async def listen_unix(path: str | Path, mode: int = 0o600) -> trio.SocketListener:

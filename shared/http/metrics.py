@@ -34,6 +34,11 @@ class HttpMetrics(Collector):
         refused = CounterMetricFamily(
             "dragonet_http_refused", "Connections turned away because the server was full.", labels=label
         )
+        unwelcome = CounterMetricFamily(
+            "dragonet_http_unwelcome",
+            "Connections closed unread because their callers are outside of the networks that are admitted.",
+            labels=label,
+        )
         malformed = CounterMetricFamily(
             "dragonet_http_malformed", "Requests that were not valid HTTP or beyond a limit.", labels=label
         )
@@ -46,7 +51,8 @@ class HttpMetrics(Collector):
             active.add_metric(name, now.active_requests)
             accepted.add_metric(name, now.accepted)
             refused.add_metric(name, now.refused)
+            unwelcome.add_metric(name, now.unwelcome)
             malformed.add_metric(name, now.malformed)
             for index, count in enumerate(now.responses):
                 responses.add_metric([server.name, f"{index + 1}xx"], count)
-        yield from (connections, active, accepted, refused, malformed, responses)
+        yield from (connections, active, accepted, refused, unwelcome, malformed, responses)

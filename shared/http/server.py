@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,9 @@ __all__ = ["HttpServer", "ServerLimits", "ServerStatistics", "bound_address", "l
 OnError = Callable[[Request, Exception], Response | None]
 """Makes the answer to a request whose handler raised; None leaves it to the server."""
 
+Admit = Callable[[str], bool]
+"""Whether a caller's connection is served, by its IP address (IPv6 without brackets). Must be cheap."""
+
 EXPIRY_INTERVAL = 1.0
 """Seconds between two looks for connections that have waited too long."""
 
@@ -46,7 +50,8 @@ class ServerStatistics:
     """A server's state now, and its counts since it was made.
 
     ``connections`` are open, ``idle`` of them wait for a request; ``active_requests`` are being answered.
-    ``accepted`` connections, ``refused`` ones (the server was full), ``requests``, ``malformed`` ones.
+    ``accepted`` connections, ``refused`` ones (the server was full), ``unwelcome`` ones (the caller is not
+    admitted), ``requests``, ``malformed`` ones.
     ``responses`` are counted by status class, 1xx to 5xx.
     """
 
@@ -55,6 +60,7 @@ class ServerStatistics:
     active_requests: int
     accepted: int
     refused: int
+    unwelcome: int
     requests: int
     malformed: int
     responses: tuple[int, int, int, int, int]
@@ -70,10 +76,13 @@ class HttpServer:
         limits: ServerLimits = _DEFAULT_LIMITS,
         name: str = "http",
         on_error: OnError | None = None,
+        admit: Admit | None = None,
     ) -> None:
-        """``name`` stands in the log. ``on_error`` makes error answers in another form than ours."""
+        """``name`` stands in the log. ``on_error`` makes error answers in another form than ours. A caller whom
+        ``admit`` does not let in is hung up on before anything is read."""
         self.name = name
         self.limits = limits
+        self._admit = admit
         self._shared = Shared(handler, limits, name, on_error)
         self._connections: dict[Connection, None] = {}
         self._accepting: set[trio.CancelScope] = set()
@@ -114,6 +123,10 @@ class HttpServer:
                 await self.serve_stream(stream, peer=peer)
             return
         shared = self._shared
+        if self._admit is not None and not _admitted(stream, self._admit):
+            shared.unwelcome += 1
+            await trio.aclose_forcefully(stream)
+            return
         shared.accepted += 1
         if shared.draining or not self._make_room():
             shared.refused += 1
@@ -165,6 +178,7 @@ class HttpServer:
             active_requests=shared.active,
             accepted=shared.accepted,
             refused=shared.refused,
+            unwelcome=shared.unwelcome,
             requests=shared.requests,
             malformed=shared.malformed,
             responses=(one, two, three, four, five),
@@ -206,6 +220,19 @@ class HttpServer:
 
     def __repr__(self) -> str:
         return f"<HttpServer {self.name}: {len(self._connections)} connections>"
+
+
+def _admitted(stream: trio.abc.Stream, admit: Admit) -> bool:
+    below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(below, trio.SocketStream) or below.socket.family not in (
+        socket.AF_INET,
+        socket.AF_INET6,
+    ):
+        return True  # of this machine
+    try:
+        return admit(below.socket.getpeername()[0])
+    except OSError:
+        return False  # it has gone by itself
 
 
 async def _turn_away(stream: trio.abc.Stream) -> None:

@@ -129,6 +129,10 @@ class Store:
         """All tasks of which something is known here."""
         return [task for task_id in list(self._books.records) if (task := self._books.view(task_id))]
 
+    def ids(self) -> list[str]:
+        """The ids of all tasks of which something is known here: much cheaper than :meth:`tasks`."""
+        return list(self._books.records)
+
     def get(self, task_id: str) -> StoredTask | None:
         """One task, None when it is not here."""
         return self._books.view(task_id)

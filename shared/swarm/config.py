@@ -29,6 +29,13 @@ class SwarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Seconds,
         Meta(description="Seconds for which a piece is left to the child that a seeder has it for."),
     ] = 0.5
+    far_patience: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds without progress after which a piece of another zone is fetched there even though "
+            "another host of this zone was to bring it."
+        ),
+    ] = 10.0
     linger: Annotated[
         Seconds, Meta(description="Seconds for which an idle task is kept open for further requests.")
     ] = 5.0

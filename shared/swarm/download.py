@@ -8,24 +8,25 @@ for pieces runs out. The rules are pure and lie in ``picker`` and ``pace``.
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
 from dataclasses import dataclass
 
 import trio
 
 from shared.errors import StoreError
 from shared.protocol import ParentsWanted
+from shared.swarm.asking import Asking, Wish
 from shared.swarm.config import SwarmConfig
 from shared.swarm.limits import BufferPool, TokenBucket
 from shared.swarm.metrics import SwarmMetrics
 from shared.swarm.parent import ParentWorker
-from shared.swarm.picker import Demand, pick, slow_pieces
 from shared.swarm.task import HostTask, Reporter
 from shared.swarm.transfer import Connect
 from shared.task.bitmap import Bitmap
 
 ENDGAME_PATIENCE = 0.75
 """Seconds after which an answer still owed may be asked of a second parent, when nothing else is left."""
+SLOW_BORDER = 512 * 1024
+"""Bytes per second that come from another zone, as long as nothing has been measured."""
 HUNGER = 2.0
 """Seconds without any useful parent after which the scheduler is asked for others."""
 
@@ -56,13 +57,9 @@ class Download:
         self.error: StoreError | None = None
         self.banned: set[str] = set()
         self._workers: dict[str, ParentWorker] = {}
-        self._requested: dict[int, float] = {}
-        self._askers: Counter[int] = Counter()
+        self._asking = Asking(engine.config, engine.rng)
         self._version = ""
-        self._known = Bitmap()
         self._missing = Bitmap()
-        self._patient = Bitmap()
-        self._young: deque[tuple[float, Bitmap]] = deque()
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -86,30 +83,14 @@ class Download:
     def pick(self, worker: ParentWorker) -> int | None:
         """The piece to request from this worker's parent now, marked as requested; None: nothing."""
         now = trio.current_time()
-        self._age(now)
-        missing = self.task.missing()
-        if not worker.held & missing:
-            return None
-        wanted = missing - Bitmap(self._requested)
-        slow = Bitmap()
-        if not wanted and len(self._workers) > 1:
-            slow = slow_pieces(self._requested, now, self._endgame_patience(worker)) & missing
-            slow = Bitmap(n for n in slow if self._askers[n] == 1 and n not in worker.asked)
-        urgent = self.task.cursors.urgent(now)
-        demand = Demand(wanted=wanted, patient=self._patient, slow=slow, urgent=urgent)
-        others = [w.offer for w in self._workers.values() if w is not worker]
-        number = pick(worker.offer, others, demand, self.engine.rng)
-        if number is not None:
-            self._requested[number] = now
-            self._askers[number] += 1
-        return number
+        task = self.task
+        wish = Wish(task.missing(), task.cursors.urgent(now), task.digested, task.held)
+        others = [w for w in self._workers.values() if w is not worker]
+        return self._asking.pick(worker, others, wish, now, self._endgame_patience(worker))
 
     def settled(self, number: int) -> None:
         """A request ended: the piece is stored, or must be asked for again."""
-        self._askers[number] -= 1
-        if self._askers[number] <= 0:
-            del self._askers[number]
-            self._requested.pop(number, None)
+        self._asking.settled(number)
         stored = number in self.task.held
         for worker in self._workers.values():
             if stored:
@@ -138,8 +119,7 @@ class Download:
             for outdated in self._workers.values():
                 outdated.cancel()
             self.banned.clear()
-            self._known, self._patient = Bitmap(), Bitmap()
-            self._young.clear()
+            self._asking.begin_again()
         for host, parent in self.task.parents.items():
             worker = self._workers.get(host)
             if worker is not None and worker.parent.address == parent.address and not worker.cancelled:
@@ -171,25 +151,20 @@ class Download:
     async def _ask_for_parents(self) -> None:
         while True:
             await trio.sleep(HUNGER)
-            missing = self.task.missing() - Bitmap(self._requested)
+            missing = self.task.missing() - Bitmap(self._asking.requested)
             if missing and not any(w.held & missing for w in self._workers.values()):
                 self.engine.reporter.report(ParentsWanted(self.task.id))
             self.task.pulse.beat()  # a worker that ended on its own is started again if still assigned
 
-    def _age(self, now: float) -> None:
-        new = self.task.digested - self._known
-        if new:
-            self._known = self._known | new
-            self._young.append((now, new))
-        while self._young and self._young[0][0] <= now - self.engine.config.stripe_patience:
-            self._patient = self._patient | self._young.popleft()[1]
-
     def _endgame_patience(self, worker: ParentWorker) -> float:
         meta = self.task.meta
         typical = worker.pace.seconds_per_byte
-        if meta is None or typical is None:
+        if meta is None:
             return ENDGAME_PATIENCE
+        if typical is None:
+            return meta.piece_length / SLOW_BORDER if worker.parent.far else ENDGAME_PATIENCE
         return max(ENDGAME_PATIENCE, 3 * typical * meta.piece_length)
 
     def __repr__(self) -> str:
-        return f"<Download {self.task!r} from {len(self._workers)} parents, {len(self._requested)} requested>"
+        requested = len(self._asking.requested)
+        return f"<Download {self.task!r} from {len(self._workers)} parents, {requested} requested>"

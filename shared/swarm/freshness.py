@@ -82,9 +82,10 @@ class Freshness:
         if question.moved is not None:
             raise MovedOn(question.moved)
 
-    def questions(self) -> list[Report]:
-        """What the scheduler has to be asked, if it was not heard."""
-        return [self._report(question) for question in self._questions.values() if not question.answered]
+    def questions(self, task_id: str) -> list[Report]:
+        """What the scheduler has to be asked of a task, if it was not heard."""
+        question = self._questions.get(task_id)
+        return [] if question is None or question.answered else [self._report(question)]
 
     # --- what the scheduler says -----------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class Freshness:
         told_at = begun - ASK_AGAIN
         while not question.answered:
             now = trio.current_time()
-            if host.link is None or host.link.lost_for() > patience:
+            if host.link is None or host.link.lost_for(question.task.id) > patience:
                 await self._ask_alone(question)
                 return
             if now - begun > LONGEST_ANSWER:

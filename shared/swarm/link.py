@@ -1,4 +1,4 @@
-"""The link to the scheduler: the lease, the stream of assignments, the reports. The host always calls.
+"""The link to one scheduler: the lease, the stream of assignments, the reports. The host always calls.
 
 Loops, each living through the scheduler's absence: the lease is renewed, the assignment stream is
 opened again, undelivered reports are kept. Whenever the scheduler may not know this host's state (it
@@ -44,29 +44,35 @@ CALL_TIMEOUT = 5.0
 SHORTEST_LEASE = 0.3
 """Seconds; a scheduler that grants less is not renewed more often for it."""
 FIRST_RETRY, LAST_RETRY = 0.1, 3.0
-REFUSALS = frozenset({400, 413, 422})
+REFUSALS = frozenset({400, 409, 413, 422})
 """Answers that would be the same again; on all others the call is made once more."""
-SILENCE = 15.0
-"""Seconds without a frame (the scheduler beats every few seconds) after which the stream is opened anew."""
+BEATS = 3.0
+SHORTEST_SILENCE, SILENCE = 1.0, 15.0
+"""So many beats of the scheduler may be missed, in seconds at least and at most, before the stream is opened anew."""
+RING_TIMEOUT, RING_RETRY = 2.0, 1.0
+"""As CALL_TIMEOUT and LAST_RETRY, for a scheduler that is one of a ring: it comes and goes, and others take over."""
 
 
 class LinkOwner(Protocol):
-    """What the link asks of the host."""
+    """What a link asks of those who have it: the links of a host."""
 
     @property
     def identity(self) -> HostIdentity:
-        """Who the host is; never changes."""
+        """Who the host is. A link speaks for the one that it was made for."""
 
-    def lease(self) -> HostLease:
+    def lease(self, link: SchedulerLink) -> HostLease:
         """The lease to announce now (load changes)."""
 
-    async def leased(self, granted: LeaseGranted) -> None:
+    async def leased(self, granted: LeaseGranted, link: SchedulerLink) -> None:
         """The scheduler's answer to a lease. Must return soon."""
 
-    async def tell_anew(self, full: bool) -> None:
+    async def tell_anew(self, full: bool, link: SchedulerLink) -> None:
         """Queue the reports that tell the state anew: of active tasks, or (``full``) of all that is held."""
 
-    async def assigned(self, assignment: Assignment) -> None:
+    async def catch_up(self, link: SchedulerLink) -> None:
+        """Queue the reports of all that this scheduler decides for, and was not told of."""
+
+    async def assigned(self, assignment: Assignment, link: SchedulerLink) -> None:
         """A decision of the scheduler. Must return soon."""
 
 
@@ -74,12 +80,27 @@ class SchedulerLink:
     """Keeps one host known at one scheduler. Run it in the host's nursery."""
 
     def __init__(
-        self, url: str, client: HttpClient, owner: LinkOwner, on_change: Callable[[str | None], None]
+        self,
+        url: str,
+        client: HttpClient,
+        owner: LinkOwner,
+        on_change: Callable[[str | None], None],
+        *,
+        name: str = "",
+        ring: bool = False,
     ) -> None:
+        """``name`` is the scheduler's among those that the owner has links to; ``ring``: each of them is a host."""
+        self.name = name
+        self.ring = ring
         self.url = url.rstrip("/")
         self.outbox = Outbox()
         self.scheduler = ""
         self.lost_since: float | None = None
+        self.was_connected = False
+        self._timeout = RING_TIMEOUT if ring else CALL_TIMEOUT
+        self._last_retry = RING_RETRY if ring else LAST_RETRY
+        self._silence = SILENCE
+        self._identity = owner.identity
         self._client = client
         self._owner = owner
         self._on_change = on_change
@@ -87,6 +108,7 @@ class SchedulerLink:
         self._streaming = False
         self._renew = trio.Event()
         self._untold = trio.Event()
+        self._forgotten = False
         self._telling = trio.CancelScope()
         self._pulse = Pulse()
 
@@ -106,6 +128,10 @@ class SchedulerLink:
     def renew(self) -> None:
         """Renew the lease now: what it says has changed."""
         self._renew.set()
+
+    def catch_up(self) -> None:
+        """This scheduler decides for something that it was not told of: have it told."""
+        self._untold.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -135,19 +161,21 @@ class SchedulerLink:
                 retry = FIRST_RETRY
             except DragonetError as error:
                 self._changed(leased=False, why=str(error))
-                wait, retry = retry, min(retry * 2, LAST_RETRY)
+                wait, retry = retry, min(retry * 2, self._last_retry)
             with trio.move_on_after(wait):
                 await self._renew.wait()
             self._renew = trio.Event()
 
     async def _renew_lease(self) -> float:
-        lease = self._owner.lease()
+        lease = self._owner.lease(self)
         body = await self._call("PUT", self._host_url(), encode(lease))
         granted = _decode(decode_lease_granted, body, self.url)
         check_version(granted.version)
-        await self._owner.leased(granted)
+        await self._owner.leased(granted, self)
+        self._silence = silence(granted.beat)
         if not granted.known or granted.scheduler != self.scheduler:
             self.scheduler = granted.scheduler
+            self._forgotten = True
             self._untold.set()
             self._telling.cancel()
         self._changed(leased=True)
@@ -159,7 +187,10 @@ class SchedulerLink:
             await self._untold.wait()
             self._untold = trio.Event()
             with trio.CancelScope() as self._telling:
-                await self._owner.tell_anew(full=True)
+                forgotten, self._forgotten = self._forgotten, False
+                if forgotten:
+                    await self._owner.tell_anew(True, self)
+                await self._owner.catch_up(self)
 
     # --- assignments ---------------------------------------------------------------------------------
 
@@ -175,7 +206,7 @@ class SchedulerLink:
                 self._changed(streaming=False, why=str(error))
             self._renew.set()
             await trio.sleep(retry)
-            retry = min(retry * 2, LAST_RETRY)
+            retry = min(retry * 2, self._last_retry)
 
     async def _listen(self) -> NoReturn:
         while not self._leased:
@@ -184,10 +215,10 @@ class SchedulerLink:
         headers = {"Accept": MSGPACK}
         async with self._client.stream(
             "GET",
-            f"{self._host_url()}/assignments",
+            self._host_url("/assignments"),
             headers=headers,
-            timeout=CALL_TIMEOUT,
-            read_timeout=SILENCE,
+            timeout=self._timeout,
+            read_timeout=self._silence,
         ) as answer:
             if answer.status != 200:
                 raise Unavailable(
@@ -208,10 +239,10 @@ class SchedulerLink:
             raise Unavailable(f"what answers at {self.url} is not a dragonet scheduler: {error}") from None
         if isinstance(assignment, Welcome):
             check_version(assignment.version)
-            await self._owner.tell_anew(full=False)
+            await self._owner.tell_anew(False, self)
             self._changed(streaming=True)
         elif not isinstance(assignment, Beat):
-            await self._owner.assigned(assignment)
+            await self._owner.assigned(assignment, self)
 
     # --- reports -------------------------------------------------------------------------------------
 
@@ -235,11 +266,11 @@ class SchedulerLink:
                     self.outbox.put_back(batch)
                 self._renew.set()
                 await trio.sleep(retry)
-                retry = min(retry * 2, LAST_RETRY)
+                retry = min(retry * 2, self._last_retry)
 
     async def _deliver(self, batch: list[Report]) -> None:
-        message = Reports(self._owner.identity.instance, batch)
-        body = await self._call("POST", f"{self._host_url()}/reports", encode(message))
+        message = Reports(self._identity.instance, batch)
+        body = await self._call("POST", self._host_url("/reports"), encode(message))
         if not _decode(decode_reports_taken, body, self.url).known:
             self._renew.set()
             raise Unavailable(f"the scheduler at {self.url} does not know this host yet")
@@ -249,7 +280,7 @@ class SchedulerLink:
     async def _call(self, method: str, url: str, content: bytes) -> bytes:
         headers = {"Content-Type": MSGPACK, "Accept": MSGPACK}
         answer = await self._client.request(
-            method, url, headers=headers, content=content, timeout=CALL_TIMEOUT
+            method, url, headers=headers, content=content, timeout=self._timeout
         )
         if answer.status in REFUSALS:
             raise InvalidRequest(
@@ -259,8 +290,10 @@ class SchedulerLink:
             raise Unavailable(f"the scheduler at {self.url} answered {answer.status}")
         return answer.body
 
-    def _host_url(self) -> str:
-        return f"{self.url}/v1/hosts/{quote(self._owner.identity.id, safe='')}"
+    def _host_url(self, part: str = "") -> str:
+        """``instance`` refuses a process that has the same id as another one."""
+        own = f"{self.url}/v1/hosts/{quote(self._identity.id, safe='')}{part}"
+        return f"{own}?instance={quote(self._identity.instance, safe='')}"
 
     def _changed(self, *, leased: bool | None = None, streaming: bool | None = None, why: str = "") -> None:
         before = self.connected
@@ -269,14 +302,21 @@ class SchedulerLink:
         self._streaming = self._streaming if streaming is None else streaming
         if self.connected:
             self.lost_since = None
+            self.was_connected = True
             if not before:
-                log.info("connected to the scheduler", scheduler=self.url)
+                (log.debug if self.ring else log.info)("connected to the scheduler", scheduler=self.url)
                 self._on_change(None)
             return
         if before or self.lost_since is None:
-            log.warning("the scheduler does not answer", scheduler=self.url, cause=why)
+            tell = log.info if self.ring else log.warning
+            tell("the scheduler does not answer", scheduler=self.url, cause=why)
             self.lost_since = trio.current_time()
         self._on_change(f"the scheduler at {self.url} is not reached: {why or 'connecting'}")
+
+
+def silence(beat: float) -> float:
+    """Seconds without a frame after which the stream of a scheduler is opened anew that beats so often."""
+    return min(max(BEATS * beat, SHORTEST_SILENCE), SILENCE) if beat == beat else SILENCE
 
 
 def _decode(decoder: Callable[[bytes], T], body: bytes, url: str) -> T:

@@ -22,6 +22,14 @@ class SwarmMetrics:
         )
         for source in SOURCES:
             self.received.labels(source)
+        self.crossed = Counter(
+            "dragonet_cross_zone_bytes_total",
+            "Piece bytes received from parents in other zones (location or subnet), by the parents' role.",
+            ["source"],
+            registry=registry,
+        )
+        for role in ("peer", "seeder"):
+            self.crossed.labels(role)
         self.sent = Counter("dragonet_sent_bytes_total", "Piece bytes sent to children.", registry=registry)
         self.pieces_failed = Counter(
             "dragonet_pieces_failed_total",

@@ -39,6 +39,10 @@ IDLE_CLOSE = 30.0
 GIVE_UP = 4
 """Failures in a row after which the parent is left to the scheduler's next assignment."""
 
+FAR_QUEUE = 3
+"""Pieces that may be before ours on the way from another zone: many share it, and what is given up has to cross
+once more."""
+
 
 class ParentWorker:
     """Keeps one parent busy. Ends when cancelled, when the parent lied, or after failures in a row."""
@@ -62,7 +66,7 @@ class ParentWorker:
     @property
     def offer(self) -> Holder:
         """What the picker needs to know of this parent."""
-        return Holder(self.held, self.parent.stripe)
+        return Holder(self.held, self.parent.stripe, self.parent.far, self.parent.carries)
 
     def update(self, parent: Parent) -> None:
         """Take over a new assignment of the same parent (its stripe may have changed)."""
@@ -177,7 +181,8 @@ class ParentWorker:
         task, address = self._download.task, self.parent.address
         size = task.piece_size(number)
         asked_at = trio.current_time()
-        with trio.move_on_after(self.pace.allowance(size)) as answering:
+        queued = FAR_QUEUE if self.parent.far else 0
+        with trio.move_on_after(self.pace.allowance(size, queued)) as answering:
             length = await connection.head()
         if answering.cancelled_caught:
             raise self._too_slow(number)
@@ -189,7 +194,7 @@ class ParentWorker:
         buffer = await self._download.engine.buffers.acquire(length)
         try:
             began = trio.current_time()
-            with trio.move_on_after(self.pace.allowance(size)) as sending:
+            with trio.move_on_after(self.pace.allowance(size, queued)) as sending:
                 await connection.body(buffer.view)
             if sending.cancelled_caught:
                 raise self._too_slow(number)
@@ -198,7 +203,10 @@ class ParentWorker:
             raise
         seconds = trio.current_time() - began
         self.pace.delivered(length, seconds, latency)
-        self._download.engine.metrics.piece_seconds.labels(self.parent.role).observe(seconds)
+        metrics = self._download.engine.metrics
+        metrics.piece_seconds.labels(self.parent.role).observe(seconds)
+        if self.parent.far:
+            metrics.crossed.labels(self.parent.role).inc(length)
         return buffer
 
     def _too_slow(self, number: int) -> ParentStalled:

@@ -8,6 +8,8 @@ Rules, in this order:
 2. Rarest first among what the parents hold; ties are broken at random, so that a swarm mixes.
 3. Pieces of another child's stripe only when no peer holds them and that child had its time.
 4. Endgame: when nothing else is left, a piece that another parent is slow with, once more.
+5. From a parent in another zone only what no parent near by holds, and of that what the child is to carry over
+   the border, in order; other pieces only when they are overdue, so that each crosses once.
 
 Readers who stream want the first pieces first: ``urgent`` pieces go before the others. Stripes hold for them
 too, so that many readers do not all have the same pieces sent by the seeder.
@@ -19,15 +21,26 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from shared.protocol import CLASSES
 from shared.task.bitmap import Bitmap
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What one parent offers: the pieces it holds, and its stripe (index, count) if it has one."""
+    """What one parent offers: the pieces it holds, and its stripe (index, count) if it has one. ``far``: it
+    stands in another zone, and the child is to take pieces of the classes ``carries`` from it."""
 
     held: Bitmap
     stripe: tuple[int, int] | None = None
+    far: bool = False
+    carries: int = 0
+
+    @property
+    def free(self) -> Bitmap:
+        """What the child may take from this parent whatever others do."""
+        if not self.far:
+            return self.held
+        return self.held & Bitmap.classes(self.carries, CLASSES, self.held.stop)
 
 
 @dataclass(slots=True)
@@ -36,13 +49,15 @@ class Demand:
 
     ``wanted``: missing, digest known, requested from nobody. ``patient``: those of ``wanted`` that have
     been available for so long that another child's stripe need not be respected. ``slow``: requested
-    from others too long ago (endgame candidates). ``urgent``: a reader waits for these.
+    from others too long ago (endgame candidates). ``urgent``: a reader waits for these. ``overdue``: other
+    children should have brought them into this zone long ago.
     """
 
     wanted: Bitmap
     patient: Bitmap = field(default_factory=Bitmap)
     slow: Bitmap = field(default_factory=Bitmap)
     urgent: Bitmap = field(default_factory=Bitmap)
+    overdue: Bitmap = field(default_factory=Bitmap)
 
 
 def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.Random) -> int | None:
@@ -51,8 +66,10 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
     ``others`` are the child's other parents; what they hold decides what is rare.
     """
     offered = parent.held & demand.wanted
+    holders = [holder for holder in others if not holder.far]
+    if parent.far:
+        return _over_the_border(parent, holders, offered, demand, rng)
     if offered:
-        holders = list(others)
         first = _lowest(_urgent(parent, holders, offered, demand))
         if first is not None:
             return first
@@ -63,6 +80,20 @@ def pick(parent: Holder, others: Iterable[Holder], demand: Demand, rng: random.R
             offered = _nobody_else_holds(offered & demand.patient, holders)
         if offered:
             return rarest(offered, holders, rng)
+    return _lowest(parent.held & demand.slow)
+
+
+def _over_the_border(
+    parent: Holder, near: Iterable[Holder], offered: Bitmap, demand: Demand, rng: random.Random
+) -> int | None:
+    for holder in near:
+        offered = offered - holder.held
+    own, overdue = offered & parent.free, offered & demand.overdue
+    for choice in ((own | overdue) & demand.urgent, own):
+        if choice:
+            return _lowest(choice)
+    if overdue:
+        return overdue.random(rng)
     return _lowest(parent.held & demand.slow)
 
 

@@ -53,6 +53,12 @@ class Places:
         """The task at each place that somebody names, the one named first in front; at its own, if nobody does."""
         return [named.spec for named in self._named.values()] or [self._spec]
 
+    def own(self, spec: TaskSpec) -> TaskSpec | None:
+        """The task at the place ``spec.url``, as somebody here names it now; None where nobody does. Of a task with
+        but one place, which others may spell otherwise, that one."""
+        named = self._only or self._named.get(spec.url)
+        return named.spec if named is not None and named.callers else None
+
     def headers(self, spec: TaskSpec) -> dict[str, str]:
         """What may be shown at the place ``spec.url``."""
         named = self._only or self._named.get(spec.url)

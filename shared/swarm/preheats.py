@@ -30,6 +30,7 @@ from shared.protocol import (
 )
 from shared.swarm.fetch import FetchOrder, fetch
 from shared.swarm.host import Host
+from shared.swarm.links_owner import PreheatOrder
 from shared.task.identity import redact_url
 
 log = structlog.get_logger()
@@ -48,8 +49,9 @@ MAX_JOBS = 256
 class Resolver(Protocol):
     """Knows images: ``cdn``'s part."""
 
-    async def resolve(self, wanted: ResolveWanted) -> Resolved:
-        """What an image is made of. Raises DragonetError."""
+    async def resolve(self, wanted: ResolveWanted, *, own_login: bool) -> Resolved:
+        """What an image is made of. ``own_login``: this host may show its own one to the registry, if there is no
+        other way. Raises DragonetError."""
 
     async def own_headers(self, url: str) -> dict[str, str]:
         """What this host shows for its own login to the registry of a URL; {} without one. Raises SourceError."""
@@ -92,11 +94,12 @@ class Preheats:
         self._slots = trio.Semaphore(concurrent)
         self._jobs: dict[int, _Job] = {}
 
-    def ordered(self, order: ResolveWanted | PreheatWanted | PreheatOver) -> None:
-        """The scheduler wants something, or nothing more. Returns at once."""
+    def ordered(self, order: PreheatOrder, *, own_login: bool = False) -> None:
+        """The scheduler wants something, or nothing more. Returns at once. ``own_login``: this host may show its own
+        login to a registry to find out what an image is made of."""
         match order:
             case ResolveWanted():
-                self._begin(order.job, "image", order)
+                self._begin(order.job, "image", order, own_login)
             case PreheatWanted():
                 self._bring(order)
             case PreheatOver():
@@ -111,13 +114,13 @@ class Preheats:
 
     # --- orders ----------------------------------------------------------------------------------------
 
-    def _begin(self, number: int, key: str, order: ResolveWanted) -> None:
+    def _begin(self, number: int, key: str, order: ResolveWanted, own_login: bool) -> None:
         job = self._job(number)
         if key in job.told:
             self._host.report(job.told[key])
         elif key not in job.begun:
             job.begun.add(key)
-            self._host.nursery.start_soon(self._resolve, job, order)
+            self._host.nursery.start_soon(self._resolve, job, order, own_login)
 
     def _bring(self, order: PreheatWanted) -> None:
         job = self._job(order.job)
@@ -152,13 +155,14 @@ class Preheats:
 
     # --- images ----------------------------------------------------------------------------------------
 
-    async def _resolve(self, job: _Job, order: ResolveWanted) -> None:
+    async def _resolve(self, job: _Job, order: ResolveWanted, own_login: bool) -> None:
         failure = Failure(
             f"{order.image} could not be looked at within {order.patience:.0f} s", fault="reader"
         )
+        resolve = partial(self._resolver.resolve, order, own_login=own_login)
         with job.work(order.patience):
             try:
-                self._report(job, "image", await _patiently(partial(self._resolver.resolve, order)))
+                self._report(job, "image", await _patiently(resolve))
                 return
             except DragonetError as error:
                 failure = failure_of(error)

@@ -7,7 +7,7 @@ scheduler answers, it goes back to source on its own after a while, so that nobo
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Container, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError, Unavailable
-from shared.protocol import Failure, PeerLeft, PeerRegistered, Report
+from shared.protocol import Failure, PeerLeft, PeerRegistered
 from shared.swarm.download import Download
 from shared.swarm.generations import MovedOn
 from shared.swarm.limits import TokenBucket
@@ -184,9 +184,21 @@ class Sessions:
             session.error = error
             session.task.pulse.beat()
 
-    def registrations(self) -> list[Report]:
-        """What the scheduler has to know of the sessions."""
-        return [report for session in self._sessions.values() for report in session.registrations()]
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._sessions))
+
+    def registrations(self, task_id: str) -> list[PeerRegistered]:
+        """What the scheduler has to know of who waits for a task here."""
+        session = self._sessions.get(task_id)
+        return [] if session is None else session.registrations()
+
+    def place(self, spec: TaskSpec, task_id: str) -> TaskSpec | None:
+        """The task at the place ``spec.url``, as somebody named it who waits for it here and wants it to be read;
+        None where nobody does."""
+        session = self._sessions.get(task_id)
+        if session is None or session.ended or session.cluster_only or session.forbidden:
+            return None
+        return session.task.places.own(spec)
 
     def _register(self, session: Session, known: Container[str] = ()) -> None:
         for report in session.registrations(known):
@@ -246,8 +258,8 @@ class Sessions:
             if now - max(quiet_since, told_at) > QUIET:
                 told_at = now
                 self._register(session)  # whatever was lost on the way is told again
-            alone = host.link is None
-            if alone or (host.link.lost_for() > patience and now - quiet_since > patience):  # type: ignore[union-attr]
+            link = host.link
+            if link is None or (link.lost_for(task.id) > patience and now - quiet_since > patience):
                 await self._read_alone(session)
                 return
             await trio.sleep(WATCH)

@@ -55,6 +55,7 @@ class SourceReads:
         self._metrics = metrics
         self._bucket = bucket
         self._running: dict[str, trio.CancelScope] = {}
+        self._sinks: dict[str, _Sink] = {}
 
     def start(self, nursery: trio.Nursery, granted: SourceGranted) -> None:
         """Begin a granted read in ``nursery``; a grant that runs already is left alone."""
@@ -67,6 +68,10 @@ class SourceReads:
         scope = self._running.get(grant)
         if scope is not None:
             scope.cancel()
+
+    def progress(self, task_id: str) -> list[SourceProgress]:
+        """How far the reads of a task have come: for a scheduler that did not grant them."""
+        return [sink.progress(grant) for grant, sink in self._sinks.items() if sink.task_id == task_id]
 
     @property
     def running(self) -> int:
@@ -100,6 +105,7 @@ class SourceReads:
             self._failed(granted, Failure(f"a defect in dragonet: {error!r}", fault="reader"))
         finally:
             del self._running[granted.grant]
+            self._sinks.pop(granted.grant, None)
 
     async def _read_vouched(self, granted: SourceGranted, task: HostTask) -> None:
         """Read; content without the digest that its source vouches for is removed, and the source's fault."""
@@ -122,7 +128,7 @@ class SourceReads:
             await task.adopt(granted.meta)
         if granted.meta is not None:
             task.learn(granted.meta.version, granted.digests)
-        sink = _Sink(task, granted.grant, self._reporter, self._bucket.take)
+        sink = self._sinks[granted.grant] = _Sink(task, granted.grant, self._reporter, self._bucket.take)
         pieces = None if granted.pieces is None else tuple(granted.pieces)
         job = OriginJob(granted.spec, task.places.headers(granted.spec), task.meta, pieces)
         async with open_nursery() as nursery:
@@ -166,6 +172,13 @@ class _Sink:
         self._told_at = -PROGRESS_INTERVAL
         self._sha256 = ""
 
+    @property
+    def task_id(self) -> str:
+        return self._task.id
+
+    def progress(self, grant: str) -> SourceProgress:
+        return SourceProgress(self._task.id, grant, self._received)
+
     async def hash(self) -> None:
         """Hash the content while it arrives, so that no other host has to; cancel it when it is not needed."""
         self._sha256 = await self._task.hashes.of("sha256")
@@ -196,7 +209,7 @@ class _Sink:
         now = trio.current_time()
         if self._grant is not None and now - self._told_at >= PROGRESS_INTERVAL:
             self._told_at = now
-            self._reporter.report(SourceProgress(self._task.id, self._grant, self._received))
+            self._reporter.report(self.progress(self._grant))
 
     async def throttle(self, count: int) -> None:
         await self._throttle(count)

@@ -50,6 +50,14 @@ class Bitmap:
         rows = -(-max(stop - index, 0) // count)
         return cls._of((((1 << count * rows) - 1) // ((1 << count) - 1)) << index)
 
+    @classmethod
+    def classes(cls, which: int, count: int, stop: int) -> Bitmap:
+        """The numbers below ``stop`` for which bit ``number % count`` of ``which`` is set."""
+        stop = max(stop, 0)
+        rows = -(-stop // count)
+        every = ((1 << count * rows) - 1) // ((1 << count) - 1)
+        return cls._of(every * (which & ((1 << count) - 1)) & ((1 << stop) - 1))
+
     def random(self, rng: random.Random) -> int:
         """A random member. Raises IndexError when there is none.
 

@@ -312,7 +312,8 @@ def _split(url: str) -> tuple[httpx.URL, bytes]:
         raise InvalidRequest(f"{redact_url(url)!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest(f"{redact_url(url)!r} is not an HTTP URL: write it as https://host/path")
-    header = b"[" + wire_host + b"]" if b":" in wire_host else wire_host
+    # a link-local address goes by its zone here, but the zone means nothing elsewhere (RFC 6874 §1)
+    header = b"[" + wire_host.partition(b"%")[0] + b"]" if b":" in wire_host else wire_host
     if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
         header += b":%d" % port
     try:

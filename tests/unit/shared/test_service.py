@@ -87,6 +87,20 @@ async def test_health_readiness_and_metrics_are_served(nursery: trio.Nursery) ->
         stopping.set()
 
 
+async def test_who_is_not_admitted_is_counted(nursery: trio.Nursery) -> None:
+    async with make_service() as service:
+        address = await service.listen("*:0", admit=lambda ip: False)
+        assert address.startswith("*:")
+        open_to_all = await service.listen("127.0.0.1:0", service.new_router())
+        stopping = trio.Event()
+        await nursery.start(service.run, stopping)
+        async with await trio.open_tcp_stream("127.0.0.1", int(address[2:])) as stream:
+            assert await stream.receive_some() == b""
+        _, body = await get(open_to_all, "/metrics")
+        assert b'dragonet_http_unwelcome_total{server="peer"} 1.0' in body
+        stopping.set()
+
+
 async def test_every_listener_has_its_own_routes(nursery: trio.Nursery, tmp_path: Path) -> None:
     path = tmp_path / "run" / "d.sock"
     async with make_service() as service:

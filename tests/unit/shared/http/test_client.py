@@ -112,6 +112,12 @@ async def test_a_post_without_body_says_so() -> None:
         assert b"content-length: 0" in server.heads[0].lower()
 
 
+async def test_the_zone_of_a_link_local_address_stays_here(tmp_path: Path) -> None:
+    async with serving(hello, tmp_path / "socket") as server, HttpClient(uds=tmp_path / "socket") as client:
+        await client.request("GET", "http://[fe80::1%eth0]:65002/x")
+        assert b"host: [fe80::1]:65002\r\n" in server.heads[0].lower()
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     async with serving(hello, path) as server, HttpClient(uds=path) as client:

@@ -1,5 +1,6 @@
 """Opening listening sockets."""
 
+import errno
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ from shared.http.listeners import bound_address, listen_tcp, listen_unix, parse_
         ("127.0.0.1:80", ("127.0.0.1", 80)),
         ("[::1]:0", ("::1", 0)),
         ("localhost:65535", ("localhost", 65535)),
+        ("*:8002", ("*", 8002)),
     ],
 )
 def test_addresses(text: str, expected: tuple[str, int]) -> None:
@@ -59,6 +61,51 @@ async def test_ipv6() -> None:
         pytest.skip("no IPv6 here")
     assert bound_address(listener).startswith("[::1]:")
     await listener.aclose()
+
+
+async def test_everywhere_is_ipv4_and_ipv6_on_one_port() -> None:
+    listeners = await listen_tcp("*:0")
+    assert {listener.socket.family for listener in listeners} <= {socket.AF_INET, socket.AF_INET6}
+    ports = {listener.socket.getsockname()[1] for listener in listeners}
+    assert len(ports) == 1
+    async with await trio.open_tcp_stream("127.0.0.1", ports.pop()):
+        pass
+    for listener in listeners:
+        await listener.aclose()
+
+
+@pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+async def test_everywhere_on_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    """The kernel has no IPv6 at all, or it is switched off by sysctl."""
+    make = trio.socket.socket
+    with make() as any_socket:
+        kind_of_all = type(any_socket)
+    bind = kind_of_all.bind
+
+    def made(family: int, kind: int) -> trio.socket.SocketType:
+        if family == socket.AF_INET6 and missing == errno.EAFNOSUPPORT:
+            raise OSError(missing, os.strerror(missing))
+        return make(family, kind)
+
+    async def bound(self, address) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(missing, os.strerror(missing))
+        await bind(self, address)
+
+    monkeypatch.setattr(trio.socket, "socket", made)
+    monkeypatch.setattr(kind_of_all, "bind", bound)
+    [listener] = await listen_tcp("*:0")
+    assert bound_address(listener).startswith("0.0.0.0:")
+    await listener.aclose()
+
+
+async def test_everywhere_in_use_is_named() -> None:
+    listeners = await listen_tcp("*:0")
+    port = listeners[0].socket.getsockname()[1]
+    with pytest.raises(ConfigError, match=rf"\*:{port}: the address is already in use"):
+        await listen_tcp(f"*:{port}")
+    for listener in listeners:
+        await listener.aclose()
 
 
 async def test_a_unix_socket_has_its_mode_and_replaces_a_stale_one(tmp_path: Path) -> None:

@@ -184,6 +184,48 @@ async def test_a_full_and_busy_server_says_so() -> None:
         assert server.statistics().refused == 1
 
 
+@pytest.mark.parametrize("admitted", [True, False])
+async def test_callers_from_elsewhere_are_hung_up_on_unread(admitted: bool) -> None:
+    asked: list[str] = []
+
+    def admit(ip: str) -> bool:
+        asked.append(ip)
+        return admitted
+
+    server = HttpServer(hello, admit=admit)
+    listeners = await listen_tcp("127.0.0.1:0")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, listeners)
+        port = int(bound_address(listeners[0]).rpartition(":")[2])
+        if admitted:
+            assert parse(await ask(port), "GET")[0][0] == 200
+        else:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            async with stream:
+                assert await stream.receive_some() == b""
+        assert asked == ["127.0.0.1"]
+        now = server.statistics()
+        assert (now.accepted, now.unwelcome, now.requests) == (
+            int(admitted),
+            int(not admitted),
+            int(admitted),
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def test_callers_of_this_machine_are_admitted_on_a_unix_socket(tmp_path: Path) -> None:
+    async def greet(request: Request) -> Response:
+        return Response.text("hello")
+
+    server = HttpServer(greet, admit=lambda ip: False)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, [await listen_unix(tmp_path / "s")])
+        async with await trio.open_unix_socket(tmp_path / "s") as stream:
+            await stream.send_all(GET)
+            assert parse(await read_all(stream), "GET")[0][0] == 200
+        nursery.cancel_scope.cancel()
+
+
 async def test_draining_stops_accepting_and_serve_returns() -> None:
     server = HttpServer(hello)
     listeners = await listen_tcp("127.0.0.1:0")

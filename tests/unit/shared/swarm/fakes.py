@@ -237,6 +237,9 @@ class MemoryStore:
             superseded=record.superseded,
         )
 
+    def ids(self) -> list[str]:
+        return list(self.contents)
+
     def tasks(self) -> list[StoredTask]:
         return [task for task_id in self.contents if (task := self.get(task_id))]
 

@@ -73,7 +73,7 @@ class Child:
             self.engine.buffers
         )
         assert "from 0 parents, 0 requested" in repr(self.download)
-        assert self.download._askers.total() == 0
+        assert self.download._asking.askers.total() == 0
 
 
 @asynccontextmanager
@@ -141,6 +141,57 @@ async def test_stripes_are_taken_from_several_parents(autojump_clock: Clock, chi
     assert child.store.held(of)
     assert sum(len(p.asked) for p in child.lan.parents.values()) == of.count
     assert all(len(p.asked) >= 10 for p in child.lan.parents.values())
+
+
+def crossed(child: Child) -> float:
+    return sum(child.engine.metrics.crossed.labels(role)._value.get() for role in ("peer", "seeder"))
+
+
+async def test_only_what_the_host_carries_crosses_and_is_counted(autojump_clock: Clock, child: Child) -> None:
+    of = sample(20)
+    far = child.lan.add("far", FakeParent(of))
+    near = child.lan.add("near", FakeParent(of, Bitmap(range(1, 20, 2))))
+    await child.knows(of)
+    child.task.parents = {
+        "far": Parent(
+            "far", "far", "seeder", complete=True, far=True, carries=sum(1 << n for n in range(0, 64, 2))
+        ),
+        "near": Parent("near", "near"),
+    }
+    await child.run()
+    assert child.store.held(of)
+    assert sorted(far.asked) == list(range(0, 20, 2))
+    assert sorted(near.asked) == list(range(1, 20, 2))
+    assert crossed(child) == 10 * PIECE
+
+
+async def test_what_nobody_near_by_brings_crosses_in_the_end(autojump_clock: Clock, child: Child) -> None:
+    of = sample(6)
+    child.lan.add("far", FakeParent(of))
+    await child.knows(of)
+    child.task.parents = {"far": Parent("far", "far", complete=True, far=True)}
+    began = trio.current_time()
+    await child.run()
+    assert child.store.held(of)
+    assert trio.current_time() - began >= child.engine.config.far_patience
+    assert crossed(child) == of.meta.length
+
+
+async def test_classes_that_change_hands_are_taken_up_at_once(autojump_clock: Clock, child: Child) -> None:
+    of = sample(6)
+    far = child.lan.add("far", FakeParent(of))
+    await child.knows(of)
+    child.task.parents = {"far": Parent("far", "far", complete=True, far=True, carries=0b000111)}
+
+    async def take_over() -> None:
+        while len(child.task.held) < 3:
+            await child.task.pulse.wait()
+        child.task.parents = {"far": Parent("far", "far", complete=True, far=True, carries=0b111111)}
+        child.task.pulse.beat()
+
+    child.nursery.start_soon(take_over)
+    await child.run(seconds=5)
+    assert sorted(far.asked) == list(range(6))
 
 
 async def test_pieces_are_fetched_as_parents_come_to_hold_them(autojump_clock: Clock, child: Child) -> None:

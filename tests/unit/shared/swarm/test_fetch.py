@@ -385,7 +385,7 @@ async def test_a_grant_brings_what_is_waited_for(autojump_clock: Clock, world: W
 
 
 async def test_a_revoked_grant_stops(autojump_clock: Clock, world: World) -> None:
-    world.linked()
+    world.linked("seeder")
 
     async def hang(job: OriginJob, sink: OriginSink) -> None:
         await trio.sleep_forever()
@@ -423,9 +423,9 @@ async def test_an_old_version_is_dropped_when_another_is_described(
 async def test_everything_held_is_told_anew(autojump_clock: Clock, world: World) -> None:
     world.linked()
     await world.store.hold(OF)
-    await world.host.tell_anew(full=False)
+    await world.tell_anew(full=False)
     assert not world.link.reports
-    await world.host.tell_anew(full=True)
+    await world.tell_anew(full=True)
     holding = world.link.reports[0]
     assert isinstance(holding, PeerHolding)
     assert holding.digests == OF.digests

@@ -173,7 +173,7 @@ async def test_a_download_that_has_begun_is_not_moved(autojump_clock: Clock) -> 
             await world.assign(OLD, "p")
             await trio.sleep(1)
             await world.host.assigned(TaskMoved(TASK, LATER.generation))
-            await world.host.tell_anew(full=False)
+            await world.tell_anew(full=False)
             again = [r for r in world.link.reports if isinstance(r, PeerRegistered)][-1]
             assert again == PeerRegistered(TASK, SPEC, begun=True)
             gate.set()
@@ -214,10 +214,10 @@ async def test_a_question_that_was_lost_is_asked_again(autojump_clock: Clock) ->
             nursery.start_soon(world.get)
             await trio.sleep(6)
             assert world.link.of(FreshWanted) == [WANTED] * 2
-            await world.host.tell_anew(full=False)
+            await world.tell_anew(full=False)
             assert world.link.of(FreshWanted) == [WANTED] * 3
             await world.host.assigned(TaskFresh(TASK, 60.0))
-        await world.host.tell_anew(full=False)
+        await world.tell_anew(full=False)
         assert len(world.link.of(FreshWanted)) == 3
 
 
@@ -244,14 +244,14 @@ async def test_a_scheduler_that_does_not_answer_keeps_nobody_waiting(autojump_cl
 
 async def test_what_is_held_is_told_with_its_age(autojump_clock: Clock) -> None:
     async with holding(old=20) as world:
-        await world.host.tell_anew(full=True)
+        await world.tell_anew(full=True)
         (told,) = world.link.of(PeerHolding)
         assert cast(PeerHolding, told).fresh == pytest.approx(40)
         await world.get()
-        await world.host.tell_anew(full=True)
+        await world.tell_anew(full=True)
         assert cast(PeerHolding, world.link.reports[-1]).fresh == pytest.approx(40)
         await trio.sleep(50)
-        await world.host.tell_anew(full=True)
+        await world.tell_anew(full=True)
         assert cast(PeerHolding, world.link.reports[-1]).fresh == 0
 
 
@@ -278,7 +278,7 @@ async def test_news_of_tasks_that_are_not_here(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("changed", [False, True])
 async def test_a_granted_check_is_made_and_told(autojump_clock: Clock, changed: bool) -> None:
     async with new_world(NEW if changed else OLD) as world:
-        world.linked()
+        world.linked("seeder")
         granted = CheckGranted(TASK, "g", SPEC, OLD.meta, 8.0)
         await world.host.assigned(granted)
         await world.host.assigned(granted)
@@ -299,7 +299,7 @@ async def test_a_check_that_fails_says_so(autojump_clock: Clock) -> None:
         raise ZeroDivisionError
 
     async with new_world() as world:
-        world.linked()
+        world.linked("seeder")
         for script in (unknown, never, defect):
             world.origin.expired = script
             began = trio.current_time()
@@ -312,7 +312,7 @@ async def test_a_check_that_fails_says_so(autojump_clock: Clock) -> None:
 async def test_what_this_host_cannot_check_is_said(autojump_clock: Clock) -> None:
     other, private = TaskSpec("s3://bucket/key"), TaskSpec("https://origin.example/file", scope="ab" * 16)
     async with new_world() as world:
-        world.linked()
+        world.linked("seeder")
         for grant, spec in enumerate((other, private)):
             await world.host.assigned(CheckGranted(spec.task_id, str(grant), spec, OLD.meta, 8.0))
             await trio.testing.wait_all_tasks_blocked()
@@ -392,7 +392,7 @@ async def test_what_the_scheduler_says_of_staleness_is_kept(autojump_clock: Cloc
             stored = world.host.store.get(TASK)
             assert stored is not None
             assert stored.stale is stale
-            await world.host.tell_anew(full=False)
+            await world.tell_anew(full=False)
             told = cast(PeerHolding, world.link.of(PeerHolding)[-1])
             assert (told.fresh, told.stale) == (30.0, stale)
             await world.host.tasks.close_idle(0)
@@ -476,6 +476,7 @@ async def test_source_that_changes_all_the_time_is_given_up(autojump_clock: Cloc
 async def test_a_slow_reader_of_the_old_content_gets_all_of_it(autojump_clock: Clock, tmp_path: Path) -> None:
     """While one copies the old content out, another gets the new one, on the same host."""
     async with holding(old=0) as world:
+        world.linked("seeder")
         content = world.store.contents[TASK]
         original, reading, go_on = content.open_piece, trio.Event(), trio.Event()
 

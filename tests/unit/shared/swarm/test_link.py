@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Self, cast
 
 import pytest
@@ -29,7 +30,7 @@ from shared.protocol import (
     encode,
 )
 from shared.swarm.identity import HostIdentity
-from shared.swarm.link import LAST_RETRY, SILENCE, SchedulerLink
+from shared.swarm.link import LAST_RETRY, RING_RETRY, SILENCE, SchedulerLink
 from shared.swarm.outbox import MAX_QUEUED
 
 Clock = trio.testing.MockClock
@@ -76,6 +77,8 @@ class FakeScheduler:
         self.welcomes = True
         self.garbage = b""
         self.forgets_at_once = False
+        self.beat = 5.0
+        self.urls: list[str] = []
         self.on_report: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self._send, self.frames = trio.open_memory_channel[bytes | None](1000)
 
@@ -100,6 +103,7 @@ class FakeScheduler:
         timeout: float | None = None,
     ) -> ClientResponse:
         await trio.lowlevel.checkpoint()
+        self.urls.append(url)
         if method == "PUT":
             self.lease_times.append(trio.current_time())
         if self.down:
@@ -115,7 +119,9 @@ class FakeScheduler:
             known = lease.instance in self.known
             if not self.forgets_at_once:
                 self.known.add(lease.instance)
-            return ClientResponse(200, Headers([]), encode(LeaseGranted(self.id, self.ttl, known)))
+            return ClientResponse(
+                200, Headers([]), encode(LeaseGranted(self.id, self.ttl, known, beat=self.beat))
+            )
         await self.on_report()
         reports = decode_reports(content)
         known = reports.instance in self.known
@@ -145,39 +151,42 @@ class FakeScheduler:
 class Owner:
     """The host behind the link."""
 
-    identity = HostIdentity("host", "peer", "h:1", instance="instance")
-
     def __init__(self) -> None:
+        self.identity = HostIdentity("host", "peer", "h:1", instance="instance")
         self.link: SchedulerLink | None = None
         self.told: list[bool] = []
         self.granted: list[LeaseGranted] = []
         self.heard: list[Assignment] = []
         self.holds = 0
+        self.caught_up = 0
 
-    def lease(self) -> HostLease:
+    def lease(self, link: SchedulerLink) -> HostLease:
         return HostLease("host", "instance", "peer", "h:1")
 
-    async def leased(self, granted: LeaseGranted) -> None:
+    async def leased(self, granted: LeaseGranted, link: SchedulerLink) -> None:
         self.granted.append(granted)
 
-    async def tell_anew(self, full: bool) -> None:
+    async def tell_anew(self, full: bool, link: SchedulerLink) -> None:
         self.told.append(full)
         assert self.link is not None
         for number in range(self.holds if full else 0):
             await self.link.outbox.below(3)
             self.link.report(PeerLeft(f"anew {number}"))
 
-    async def assigned(self, assignment: Assignment) -> None:
+    async def catch_up(self, link: SchedulerLink) -> None:
+        self.caught_up += 1
+
+    async def assigned(self, assignment: Assignment, link: SchedulerLink) -> None:
         self.heard.append(assignment)
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *, ring: bool = False) -> None:
         self.scheduler = FakeScheduler()
         self.owner = Owner()
         self.changes: list[str | None] = []
         self.link = self.owner.link = SchedulerLink(
-            "http://scheduler/", cast(HttpClient, self.scheduler), self.owner, self.changes.append
+            "http://scheduler/", cast(HttpClient, self.scheduler), self.owner, self.changes.append, ring=ring
         )
 
 
@@ -327,6 +336,49 @@ async def test_a_silent_stream_is_opened_again(autojump_clock: Clock, world: Wor
     await trio.sleep(1)
     await trio.sleep(SILENCE + 1)
     assert len(world.scheduler.stream_times) == 2
+
+
+@pytest.mark.parametrize(
+    ("beat", "silence"),
+    [(5.0, 15.0), (1.0, 3.0), (0.01, 1.0), (-1.0, 1.0), (1e9, 15.0), (float("nan"), 15.0)],
+)
+async def test_silence_is_three_beats(autojump_clock: Clock, beat: float, silence: float) -> None:
+    world = World()
+    world.scheduler.beat = beat
+    with trio.move_on_after(silence + 0.05):
+        await world.link.run()
+    assert len(world.scheduler.stream_times) == 1
+    assert not world.link.connected
+    assert world.link.was_connected
+
+
+async def test_what_a_scheduler_has_not_heard_of_can_be_caught_up_with(
+    autojump_clock: Clock, world: World
+) -> None:
+    await trio.sleep(1)
+    assert world.owner.caught_up == 1, "after everything"
+    world.link.catch_up()
+    await trio.sleep(1)
+    assert world.owner.caught_up == 2
+    assert world.owner.told == [True, False]
+
+
+async def test_a_link_speaks_for_the_host_that_it_was_made_for(autojump_clock: Clock, world: World) -> None:
+    await trio.sleep(1)
+    world.owner.identity = HostIdentity("renamed", "peer", "h:1", instance="another")
+    await trio.sleep(10)
+    await world.link.leave()
+    assert {url.partition("/hosts/")[2] for url in world.scheduler.urls} == {"host?instance=instance"}
+
+
+async def test_in_a_ring_nobody_is_waited_for_for_long(autojump_clock: Clock) -> None:
+    world = World(ring=True)
+    world.scheduler.down = True
+    with trio.move_on_after(20):
+        await world.link.run()
+    times = world.scheduler.lease_times
+    assert max(b - a for a, b in pairwise(times)) <= RING_RETRY
+    assert 15 < len(times) < 40
 
 
 async def test_what_only_newer_schedulers_say_is_left_out(autojump_clock: Clock, world: World) -> None:

@@ -5,13 +5,14 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.protocol import CLASSES
 from shared.swarm.picker import Demand, Holder, pick, rarest, slow_pieces
 from shared.task.bitmap import Bitmap
 
 RNG = random.Random(1)
 pieces = st.sets(st.integers(min_value=0, max_value=60)).map(Bitmap)
 stripes = st.none() | st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n)))
-holders = st.builds(Holder, pieces, stripes)
+holders = st.builds(Holder, pieces, stripes, st.booleans(), st.integers(0, (1 << CLASSES) - 1))
 
 
 @given(holders, st.lists(holders, max_size=4), pieces, pieces, pieces, pieces)
@@ -104,6 +105,47 @@ def test_endgame_only_when_nothing_else_is_left() -> None:
     parent = Holder(Bitmap.full(4))
     assert pick(parent, [], Demand(Bitmap([3]), slow=Bitmap([0])), RNG) == 3
     assert pick(parent, [], Demand(Bitmap(), slow=Bitmap([0, 1])), RNG) == 0
+
+
+def far(held: Bitmap, *classes: int) -> Holder:
+    return Holder(held, far=True, carries=sum(1 << number for number in classes))
+
+
+@given(pieces, st.integers(0, (1 << CLASSES) - 1), st.lists(holders, max_size=4), pieces, pieces)
+def test_over_the_border_comes_only_ones_own_and_what_nobody_near_by_holds(
+    held: Bitmap, carries: int, others: list[Holder], wanted: Bitmap, urgent: Bitmap
+) -> None:
+    number = pick(Holder(held, None, True, carries), others, Demand(wanted, urgent=urgent), RNG)
+    own = {n for n in held & wanted if carries >> n % CLASSES & 1}
+    own -= {n for other in others if not other.far for n in other.held}
+    assert number in own or (number is None and not own)
+
+
+def test_what_one_carries_crosses_in_order_and_what_is_urgent_first() -> None:
+    parent, all_ = far(Bitmap.full(130), 1, 3, 64), Bitmap.full(130)
+    assert pick(parent, [], Demand(all_), RNG) == 1
+    assert pick(parent, [], Demand(all_ - Bitmap([1])), RNG) == 3
+    assert pick(parent, [], Demand(all_ - Bitmap([1, 3])), RNG) == 65
+    assert pick(parent, [], Demand(all_, urgent=Bitmap([2, 67])), RNG) == 67
+
+
+def test_pieces_for_others_to_bring_over_are_taken_when_they_are_overdue() -> None:
+    parent = far(Bitmap.full(8), 0)
+    assert pick(parent, [], Demand(Bitmap([1, 2])), RNG) is None
+    assert pick(parent, [], Demand(Bitmap([1, 2]), overdue=Bitmap([2])), RNG) == 2
+    assert pick(parent, [], Demand(Bitmap.full(8), overdue=Bitmap.full(8)), RNG) == 0
+    urgent = Demand(Bitmap.full(8), urgent=Bitmap([5]), overdue=Bitmap.full(8))
+    assert pick(parent, [], urgent, RNG) == 5, "a reader waits"
+    near_by = Holder(Bitmap([2]))
+    assert pick(parent, [near_by], Demand(Bitmap([2]), overdue=Bitmap([2])), RNG) is None
+
+
+def test_parents_in_other_zones_do_not_make_a_piece_common() -> None:
+    parent, elsewhere = Holder(Bitmap([0, 1])), far(Bitmap([0]))
+    demand = Demand(Bitmap([0, 1]))
+    assert pick(parent, [elsewhere, elsewhere, Holder(Bitmap([1]))], demand, RNG) == 0
+    seeder = Holder(Bitmap([0, 1]), (0, 2))
+    assert pick(seeder, [far(Bitmap([1]), 1)], Demand(Bitmap([1]), patient=Bitmap([1])), RNG) == 1
 
 
 def test_slow_is_what_was_asked_long_ago() -> None:

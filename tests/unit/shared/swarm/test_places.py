@@ -89,7 +89,7 @@ async def test_each_place_is_told_once(autojump_clock: Clock) -> None:
         first = await calling(world, A)
         callers = [first, await calling(world, B), await calling(world, A), await calling(world, B)]
         assert named(world) == [A.url, B.url]
-        await world.host.tell_anew(full=False)
+        await world.tell_anew(full=False)
         assert named(world)[2:] == [A.url, B.url]
         await world.assign(OF, "p", task=TASK)
         for caller in callers:
@@ -149,7 +149,7 @@ async def test_the_place_of_a_caller_that_has_gone_is_not_told_again(autojump_cl
         one, other = await calling(world, A), await calling(world, B)
         one.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        await world.host.tell_anew(full=False)
+        await world.tell_anew(full=False)
         assert named(world) == [A.url, B.url, B.url]
         await refuse(world, b=DOWN)
         assert other.status == 503
@@ -188,6 +188,7 @@ async def test_headers_go_to_the_place_that_they_came_with(autojump_clock: Clock
         for caller in (first, second):
             caller.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
+        world.linked("seeder")
         await world.host.assigned(SourceGranted(one.task_id, "late", one))
         await trio.testing.wait_all_tasks_blocked()
         assert len(seen) == 2, "whose headers would it be read with?"

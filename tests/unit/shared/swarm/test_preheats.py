@@ -52,6 +52,7 @@ class Bench:
         self.script: Callable[[FetchOrder], Awaitable[None]] = self.pass_gate
         self.resolution: Callable[[], Awaitable[Resolved]] = self.resolved
         self.own: dict[str, str] | Exception = LOGIN
+        self.logins: list[bool] = []
         self.preheats = Preheats(cast(Host, self), cast(Any, self), concurrent=4)
 
     def report(self, report: Report) -> None:
@@ -71,7 +72,8 @@ class Bench:
             self.running -= 1
         return Fetched(order.spec.task_id, 100, "", 1.0, {"peer": 60, "origin": 40})
 
-    async def resolve(self, wanted: ResolveWanted) -> Resolved:
+    async def resolve(self, wanted: ResolveWanted, *, own_login: bool) -> Resolved:
+        self.logins.append(own_login)
         return await self.resolution()
 
     async def resolved(self) -> Resolved:
@@ -293,13 +295,14 @@ def order(patience: float = 60.0) -> ResolveWanted:
 
 
 async def test_an_image_is_looked_at_once(bench: Bench) -> None:
-    bench.preheats.ordered(order())
+    bench.preheats.ordered(order(), own_login=True)
     bench.preheats.ordered(order())
     bench.go.set()
     await wait_all_tasks_blocked()
     assert bench.reports == [Resolved(1, "name", items(0))]
     bench.preheats.ordered(order())
     assert bench.reports == [Resolved(1, "name", items(0))] * 2
+    assert bench.logins == [True]
 
 
 async def test_an_image_that_is_wrong(bench: Bench) -> None:
@@ -384,13 +387,13 @@ async def test_a_host_carries_it_out_and_tells_its_scheduler(autojump_clock: Moc
         world.linked()
         world.link.lost = 1e9  # nobody answers, so that the host reads alone
         assert world.host.lease().preheats
-        await world.host.assigned(PreheatWanted(4, [PreheatItem(SPEC, "file")], 60.0))
+        await world.host.ordered(PreheatWanted(4, [PreheatItem(SPEC, "file")], 60.0), own_login=False)
         await trio.sleep(30)
         [told] = world.link.of(Preheated)
         assert (told.job, told.length, told.bytes["origin"]) == (4, len(OF.data), len(OF.data))
-        await world.host.tell_anew(full=False)
+        await world.tell_anew(full=False)
         assert len(world.link.of(Preheated)) == 2
-        await world.host.assigned(PreheatOver(4))
+        await world.host.ordered(PreheatOver(4), own_login=False)
         assert len(preheats) == 0
 
 

@@ -36,6 +36,7 @@ algorithms = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 async def grant(world: World) -> list[Report]:
     """What is told of a granted read."""
+    world.linked("seeder")
     await world.host.assigned(SourceGranted(TASK, "g", SPEC))
     await trio.testing.wait_all_tasks_blocked()
     return world.link.reports

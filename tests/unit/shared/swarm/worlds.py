@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import trio
 import trio.testing
 
-from shared.protocol import ParentsAssigned, PieceDigests, Report, TaskDescribed
+from shared.protocol import ParentsAssigned, PieceDigests, Report, Role, TaskDescribed
 from shared.swarm.fetch import Fetched, FetchOrder, fetch
 from shared.swarm.host import Host
-from shared.swarm.link import SchedulerLink
+from shared.swarm.links import Links
 from shared.swarm.outbox import Outbox
 from shared.task.identity import TaskSpec
 from tests.unit.shared.swarm.fakes import (
@@ -43,7 +44,7 @@ class FakeLink:
     def report(self, report: Report) -> None:
         self.reports.append(report)
 
-    def lost_for(self) -> float:
+    def lost_for(self, task_id: str) -> float:
         return self.lost
 
     def of(self, kind: type) -> list[Report]:
@@ -61,9 +62,26 @@ class World:
         self.lan = lan
         self.link = FakeLink()
 
-    def linked(self) -> None:
-        """There is a scheduler."""
-        self.host.link = cast(SchedulerLink, self.link)
+    def linked(self, role: Role = "peer") -> None:
+        """There is a scheduler, to which the host is this; only a seeder does what nobody there waits for."""
+        self.host.identity = replace(self.host.identity, role=role)
+        self.host.link = cast(Links, self.link)
+
+    async def tell_anew(self, full: bool) -> None:
+        """As links do when a scheduler may not know how things stand."""
+        told = set()
+        for task_id in self.host.active():
+            reports = self.host.told(task_id)
+            for report in reports or ():
+                self.link.report(report)
+            if reports is not None:
+                told.add(task_id)
+        for report in self.host.preheated():
+            self.link.report(report)
+        for task_id in self.host.stored() if full else ():
+            holding = await self.host.holding(task_id)
+            if task_id not in told and holding is not None:
+                self.link.report(holding)
 
     async def get(self, spec: TaskSpec = SPEC, **order: Any) -> Fetched:
         with trio.fail_after(1000):

@@ -67,6 +67,12 @@ def test_a_stripe_is_every_so_many(stripe: tuple[int, int], stop: int) -> None:
     assert list(Bitmap.stripe(index, count, stop)) == list(range(index, stop, count))
 
 
+@given(st.integers(1, 70), st.integers(-1, 300), st.integers(0, 1 << 80))
+def test_classes_are_numbers_by_their_rest(count: int, stop: int, which: int) -> None:
+    expected = [number for number in range(stop) if which >> number % count & 1]
+    assert list(Bitmap.classes(which, count, stop)) == expected
+
+
 @given(numbers.filter(bool), st.randoms(use_true_random=False))
 def test_a_random_member_is_a_member(a: set[int], rng: random.Random) -> None:
     assert Bitmap(a).random(rng) in a
