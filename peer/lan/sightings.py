@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-SourceName = Literal["mdns", "static", "dns", "lease"]
+SourceName = Literal["mdns", "static", "dns", "lease", "told"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Somebody was seen.
+    """Somebody was seen ("told": another host told of it, see ``peer.lan.knows``).
 
     ``source`` and ``key`` (unique within its source, at most 128 characters) name the sighting. ``addresses`` are
     "HOST:PORT" (IPv6 in brackets, link-local ones with their zone), best first, at most 8. What is not told by the
