@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h11
 import msgspec
@@ -29,6 +30,9 @@ from peer.orders import (
 from peer.refusals import as_error, refused
 from shared.errors import Unavailable
 from shared.plugins import PluginRecord
+
+if TYPE_CHECKING:
+    from peer.lan.views import LanView
 
 MAX_ANSWER = 64 * 1024 * 1024
 ANSWER_TIMEOUT = 30.0
@@ -62,6 +66,13 @@ class LocalClient:
     async def plugins(self) -> list[PluginRecord]:
         """The plugins of the daemon, each with its state."""
         return msgspec.json.decode(await self._call("GET", "/v1/plugins"), type=list[PluginRecord])
+
+    async def lan(self, *, probe: bool) -> LanView:
+        """Who else is there. ``probe``: everybody is asked anew for it."""
+        from peer.lan.views import LanView  # `get` has no use for it
+
+        answer = await self._call("GET", "/v1/lan?probe=1" if probe else "/v1/lan")
+        return msgspec.json.decode(answer, type=LanView)
 
     async def download(
         self, order: DownloadOrder, output: int | None, on_progress: Callable[[DownloadProgress], None]

@@ -29,6 +29,10 @@ SYSTEM_FILE = Path("/etc/dragonet/dragonet.toml")
 SYSTEM_SOCKET = Path("/run/dragonet/dragonet.sock")
 
 
+ADDRESS_OR_NOTHING = r"^((\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]*):[0-9]{1,5})?$"
+PIECES_PORT = 65002
+
+
 def default_socket(environ: Mapping[str, str] = os.environ) -> Path:
     """``/run/dragonet/dragonet.sock`` for root, ``$XDG_RUNTIME_DIR/dragonet.sock`` otherwise; where there is
     no runtime folder, ``dragonet.sock`` in the default data folder."""
@@ -55,19 +59,29 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         Path, Meta(description="Folder for everything that is kept; each role has its own folder in it.")
     ] = msgspec.field(default_factory=default_data_dir)
-    scheduler: Annotated[Url, Meta(description="URL of the scheduler that this host reports to.")] = (
-        "http://127.0.0.1:8002"
-    )
+    scheduler: Annotated[
+        Url,
+        Meta(
+            pattern=r"^(https?://[^\s]+)?$",
+            description="URL of the scheduler that this host reports to; `up` has its own. Empty: those found on the "
+            "LAN, else the hosts found there schedule for each other; where hosts do not look for each other "
+            "(lan.discovery), the one on this machine at scheduler.listen.",
+        ),
+    ] = ""
     advertise: Annotated[
         str,
         Meta(
             description="HOST or HOST:PORT under which other hosts reach the pieces of this one; empty: the "
-            "listen address, or, when that is a wildcard, the address from which the scheduler is reached."
+            "listen address, or, when that is a wildcard, the address from which the scheduler is reached (each "
+            "one, where there are several)."
         ),
     ] = ""
     location: Annotated[
         str,
-        Meta(description="Where the machine stands, as zone/rack; parents of the same location come first."),
+        Meta(
+            description="Where the machine stands, as zone/rack. Hosts of one zone give to each other first, and what "
+            "comes from another one crosses once. Empty: the machine's subnet is its zone."
+        ),
     ] = ""
 
 
@@ -75,16 +89,26 @@ class SeederConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The seeder: reads origins when told to and serves what it read."""
 
     listen: Annotated[
-        Address, Meta(description="HOST:PORT on which the seeder serves pieces and metrics.")
-    ] = "127.0.0.1:65002"
+        Address,
+        Meta(
+            pattern=ADDRESS_OR_NOTHING,
+            description="HOST:PORT on which the seeder serves pieces and metrics. Empty: *:65002, for callers on "
+            "private networks and on this machine's IPv6 subnets alone, where hosts look for each other "
+            "(lan.discovery); else 127.0.0.1:65002.",
+        ),
+    ] = ""
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon on each machine."""
 
-    listen: Annotated[Address, Meta(description="HOST:PORT on which the peer serves pieces and metrics.")] = (
-        "127.0.0.1:65002"
-    )
+    listen: Annotated[
+        Address,
+        Meta(
+            pattern=ADDRESS_OR_NOTHING,
+            description="HOST:PORT on which the peer serves pieces and metrics. Empty: as for seeder.listen.",
+        ),
+    ] = ""
     gateway: Annotated[
         Address, Meta(description="HOST:PORT of the gateways for programs on this machine.")
     ] = "127.0.0.1:65001"
@@ -145,6 +169,11 @@ def load_config(
         named = environ.get(FILE_VARIABLE)
         file = default_file(environ) if named is None else Path(named).expanduser() if named else None
     return load(Config, file=file, environ=environ, flags=flags, flag_names=flag_names)
+
+
+def scheduler_url(config: Config) -> str:
+    """The scheduler that a command asks: the configured one, else the one on this machine."""
+    return config.host.scheduler or local_url(config.scheduler.listen)
 
 
 def local_url(listen: str) -> str:

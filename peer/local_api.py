@@ -9,12 +9,14 @@
 ``GET /v1/tasks/{task}``   TaskView
 ``DELETE /v1/tasks/{task}``  the content is removed from this machine
 ``GET /v1/plugins``        list of plugin records
+``GET /v1/lan``            LanView: who else is there; ``?probe=1``: everybody is asked anew for it
 =========================  ========================================================
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ import msgspec
 
 from peer.downloads import download, fetch_order, find, remove, view, view_of
 from peer.events import NDJSON, event_lines
+from peer.lan.views import HostView, LanView
 from peer.orders import DownloadDone, DownloadOrder, DownloadProgress, TaskQuery
 from peer.tree_api import TreeApi
 from shared.errors import InvalidRequest
@@ -29,16 +32,22 @@ from shared.http.messages import Request, Response
 from shared.http.router import Router
 from shared.plugins import PluginRegistry
 from shared.swarm.host import Host
+from shared.version import version
 
 T = TypeVar("T")
 
+Look = Callable[[bool], Awaitable[LanView]]
+"""Who else is there; True: everybody is asked anew for it."""
+
 
 class LocalApi:
-    """The routes; everything is carried out by the host, which has the plugins that ``plugins`` notes."""
+    """The routes; everything is carried out by the host, which has the plugins that ``plugins`` notes, and sees
+    others with ``look``."""
 
-    def __init__(self, host: Host, plugins: PluginRegistry) -> None:
+    def __init__(self, host: Host, plugins: PluginRegistry, look: Look) -> None:
         self._host = host
         self._plugins = plugins
+        self._look = look
 
     def add_routes(self, router: Router) -> None:
         """Mount the local API."""
@@ -50,6 +59,7 @@ class LocalApi:
         router.add("GET", "/v1/tasks/{task}", self.task)
         router.add("DELETE", "/v1/tasks/{task}", self.remove)
         router.add("GET", "/v1/plugins", self.plugins)
+        router.add("GET", "/v1/lan", self.lan)
 
     async def download(self, request: Request) -> Response:
         """Begin a download; it is cancelled when the caller hangs up."""
@@ -95,6 +105,33 @@ class LocalApi:
     async def plugins(self, _request: Request) -> Response:
         """The plugins of this host, each with its state."""
         return Response.json([record.told() for record in self._plugins.current()])
+
+    async def lan(self, request: Request) -> Response:
+        """Who else is there."""
+        return Response.json(await self._look(request.query.get("probe") not in (None, "", "0")))
+
+
+def look_alone(host: Host, cluster: str, scheduler: str) -> Look:
+    """The eyes of a host that looks for nobody, whose scheduler has this URL."""
+
+    release = version()
+
+    async def look(_probe: bool) -> LanView:
+        store = host.store.statistics()
+        own = HostView(
+            id=host.identity.id,
+            name=socket.gethostname(),
+            role=host.identity.role,
+            address=host.identity.address,
+            version=release,
+            location=host.identity.location,
+            state="present",
+            tasks=store.tasks,
+            held=store.used,
+        )
+        return LanView(here=own, cluster=cluster, mode="configured", schedulers=(scheduler,), discovery=False)
+
+    return look
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -18,11 +18,12 @@ from prometheus_client import CollectorRegistry
 
 from cdn.reader import SourceReader
 from cdn.sources.plugins.finder import PluginFinder
-from peer.address import advertised_address
-from peer.config import Config
+from peer.address import advertised_address, host_of
+from peer.config import Config, scheduler_url
 from peer.downloads import download
+from peer.host_id import read_host_id
+from peer.lan.interfaces import Interfaces
 from peer.orders import DownloadDone, DownloadOrder, DownloadProgress
-from peer.roles import host_id
 from peer.scope_secret import keep_scope_secret, read_scope_secret
 from shared.errors import DragonetError, StoreLocked
 from shared.http.client import HttpClient
@@ -32,7 +33,7 @@ from shared.plugins import PluginRegistry
 from shared.store import Store
 from shared.swarm.host import Host
 from shared.swarm.identity import HostIdentity
-from shared.swarm.link import SchedulerLink
+from shared.swarm.links import Links
 from shared.swarm.metrics import SwarmMetrics
 
 SCHEDULER_PROBE = 2.0
@@ -57,29 +58,38 @@ async def host_once(config: Config) -> AsyncIterator[Host]:
         # the environment is that of whoever gave the command: none of the host's credentials are in it
         reader = await stack.enter_async_context(SourceReader.open(config.source, registry, finder=finder))
         client = await stack.enter_async_context(HttpClient())
-        joined = await _scheduler_answers(client, config.host.scheduler)
+        scheduler = scheduler_url(config)
+        joined = await _scheduler_answers(client, scheduler)
         # towards the scheduler's network only, so that other hosts can reach what is passed on
-        towards = advertised_address("0.0.0.0:0", "", config.host.scheduler) if joined else "127.0.0.1:0"
+        towards = advertised_address("0.0.0.0:0", "", scheduler) if joined else "127.0.0.1:0"
         listener = (await listen_tcp(towards))[0]
         address = bound_address(listener)
         identity = HostIdentity(
-            await trio.to_thread.run_sync(host_id, data_dir), "peer", address, config.host.location
+            await trio.to_thread.run_sync(read_host_id, data_dir),
+            "peer",
+            address,
+            location=config.host.location,
+            network=Interfaces(config.lan.interfaces).network_of(host_of(address)) if joined else "",
         )
+        secret, since = await trio.to_thread.run_sync(read_scope_secret, data_dir)
         host = Host(
             identity,
             store,
             reader,
             config.swarm,
             SwarmMetrics(registry),
-            scope_secret=await trio.to_thread.run_sync(read_scope_secret, data_dir),
+            scope_secret=secret,
+            secret_since=since,
             keep_secret=partial(keep_scope_secret, data_dir),
         )
         router = Router()
         host.add_routes(router)
-        link = SchedulerLink(config.host.scheduler, client, host, lambda _: None) if joined else None
+        links = Links(client, host, lambda _: None) if joined else None
+        if links is not None:
+            links.use({"configured": scheduler})
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(HttpServer(router, limits=config.server, name="one-shot peer").serve, [listener])
-        await nursery.start(host.run, link)
+        await nursery.start(host.run, links)
         try:
             yield host
         finally:

@@ -41,6 +41,7 @@ SECTIONS = {
     "scheduler": "Read by `dragonet scheduler` and `up`.",
     "seeder": "Read by `dragonet seeder`.",
     "peer": "Read by `dragonet peer` and `up`; commands read `socket`.",
+    "lan": "How machines of one network find each other ([a LAN](../howto/lan.md)); read by every role.",
     "registry": "The registry gateway; read by `dragonet peer` and `up`.",
     "swarm": "Transfers between hosts; read by seeders and peers.",
     "store": "What is kept; read by seeders and peers.",
@@ -79,6 +80,8 @@ def _default(key: Key, value: Any) -> str:
         return ", ".join(f"`{item}`" for item in value) or "none"
     if value == "":
         return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if key.unit in ("size", "rate"):
         return f"`{write_size(value)}`" if value else "`0`"
     if key.unit == "seconds":

@@ -6,6 +6,7 @@ from cyclopts import App, Group, Parameter
 
 from peer.cli.credentials import Credentials
 from peer.cli.get import Tree, get
+from peer.cli.lan import lan
 from peer.cli.options import Common, Daemon
 from peer.cli.plugin import plugin
 from peer.cli.preheat import preheat, preheats
@@ -32,7 +33,7 @@ app = App(
 for _group, _commands in (
     (_RUN, (up, scheduler, seeder, peer)),
     (_USE, (get, stat, ls, rm, preheat, preheats)),
-    (_ASK, (config, version)),
+    (_ASK, (lan, config, version)),
 ):
     for _command in _commands:
         app.command(_command, group=_group)

@@ -220,10 +220,13 @@ class _Watch:
 
     async def run(self) -> dict[str, Any]:
         from shared.http.client import HttpClient
+        from shared.task.identity import redact_url
 
         async with HttpClient() as http:
-            client = _client(self._config, http)
-            job = await client.begin(self._asked)
+            asked = self._asked
+            private = bool(asked.headers) or redact_url(asked.url) != asked.url
+            client = await _client(self._config, http, private)
+            job = await client.begin(asked)
             self.number = job["id"]
             return await self._watched(client) if self._wait else job
 
@@ -250,23 +253,26 @@ async def _listing(config: Config) -> list[dict[str, Any]]:
     from shared.http.client import HttpClient
 
     async with HttpClient() as http:
-        return await _client(config, http).listing()
+        return await (await _client(config, http)).listing()
 
 
 async def _one(config: Config, number: int, cancel: bool) -> dict[str, Any]:
     from shared.http.client import HttpClient
 
     async with HttpClient() as http:
-        client = _client(config, http)
+        client = await _client(config, http)
         if cancel:
             await client.cancel(number)
         return await client.show(number)
 
 
-def _client(config: Config, http: Any) -> PreheatClient:
+async def _client(config: Config, http: Any, credentials: bool = False) -> PreheatClient:
+    """``credentials``: the scheduler is to be told some."""
+    from peer.cli.choosing import scheduler_for
     from peer.preheat_client import PreheatClient
 
-    return PreheatClient(config.host.scheduler, config.scheduler.preheat_token, http)
+    token = config.scheduler.preheat_token
+    return PreheatClient(await scheduler_for(config, secrets=credentials or bool(token)), token, http)
 
 
 # --- words -------------------------------------------------------------------------------------------

@@ -11,7 +11,19 @@ from peer.cli.execution import run_role
 from peer.cli.options import Daemon, load, start_logging
 
 DataDir = Annotated[Path | None, Parameter(help="Folder for everything that is kept.")]
-SchedulerUrl = Annotated[str | None, Parameter(name="--scheduler", help="URL of the scheduler.")]
+SchedulerUrl = Annotated[
+    str | None,
+    Parameter(
+        name="--scheduler", help="URL of the scheduler [default: found on the LAN, or none is needed]."
+    ),
+]
+Pieces = Annotated[
+    str | None,
+    Parameter(
+        help="HOST:PORT for pieces [default: port 65002, on all interfaces for callers near by; on loopback with a "
+        "scheduler]."
+    ),
+]
 Advertise = Annotated[str | None, Parameter(help="HOST or HOST:PORT under which other hosts reach this one.")]
 Socket = Annotated[Path | None, Parameter(help="Unix socket of the local API.")]
 
@@ -34,7 +46,7 @@ def scheduler(
 
 def seeder(
     *,
-    listen: Annotated[str | None, Parameter(help="HOST:PORT for pieces [default: 127.0.0.1:65002].")] = None,
+    listen: Pieces = None,
     scheduler: SchedulerUrl = None,
     data_dir: DataDir = None,
     advertise: Advertise = None,
@@ -59,7 +71,7 @@ def seeder(
 
 def peer(
     *,
-    listen: Annotated[str | None, Parameter(help="HOST:PORT for pieces [default: 127.0.0.1:65002].")] = None,
+    listen: Pieces = None,
     gateway: Annotated[
         str | None, Parameter(help="HOST:PORT for the gateways [default: 127.0.0.1:65001].")
     ] = None,
@@ -88,9 +100,26 @@ def peer(
     run_role(run_peer, config)
 
 
-def up(*, data_dir: DataDir = None, socket: Socket = None, options: Daemon | None = None) -> None:
-    """Run scheduler, seeder and peer in one process, with nothing else to install or configure."""
-    config = load(options, {"host.data_dir": data_dir, "peer.socket": socket, **_log_flags(options)}).config
+def up(
+    *,
+    listen: Annotated[
+        str | None,
+        Parameter(help="HOST:PORT for pieces [default: port 65002, on all interfaces for callers near by]."),
+    ] = None,
+    data_dir: DataDir = None,
+    socket: Socket = None,
+    options: Daemon | None = None,
+) -> None:
+    """Run all roles in one process, with nothing else to install or configure: hosts of one LAN find each other."""
+    config = load(
+        options,
+        {
+            "peer.listen": listen,
+            "host.data_dir": data_dir,
+            "peer.socket": socket,
+            **_log_flags(options),
+        },
+    ).config
     start_logging(config, options)
     from peer.roles import run_up
 

@@ -323,26 +323,33 @@ class Cluster:
         self._run(peer, wait)
         return peer
 
-    def start_up(self, *, environ: Mapping[str, str] | None = None) -> tuple[Peer, str]:
+    def start_up(
+        self,
+        *,
+        name: str = "up",
+        listen: str = "",
+        wait: bool = True,
+        environ: Mapping[str, str] | None = None,
+    ) -> tuple[Peer, str]:
         """Start ``dragonet up`` with ports of its own: its peer, and the scheduler's address."""
-        scheduler, seeder, listen, gateway = (f"127.0.0.1:{free_port()}" for _ in range(4))
-        socket = self.folder / "up.sock"
+        scheduler, seeder, pieces, gateway = (f"127.0.0.1:{free_port()}" for _ in range(4))
+        socket = self.folder / f"{name}.sock"
         own = {
             "DRAGONET_SCHEDULER_LISTEN": scheduler,
             "DRAGONET_SEEDER_LISTEN": seeder,
-            "DRAGONET_PEER_LISTEN": listen,
+            "DRAGONET_PEER_LISTEN": listen or pieces,
             "DRAGONET_PEER_GATEWAY": gateway,
             "DRAGONET_PEER_SOCKET": str(socket),
         }
         peer = Peer(
-            "up",
-            ["up", "--data-dir", str(self.folder / "up")],
-            address=listen,
+            name,
+            ["up", "--data-dir", str(self.folder / name)],
+            address=listen or pieces,
             folder=self.folder,
             environ=self.environment({**own, **(environ or {})}),
         )
         peer.socket, peer.gateway = socket, gateway
-        self._run(peer, True)
+        self._run(peer, wait)
         return peer, scheduler
 
     def start(self, *, seeders: int = 1, peers: int = 1) -> Cluster:

@@ -146,8 +146,9 @@ _had: set[int] = set()
 
 def _new_listener(host: str) -> socket.socket:
     """On a port that no origin had before: a cluster may still hold what was at a URL there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        listener = socket.create_server((host, 0), backlog=256)
+        listener = socket.create_server((host, 0), family=family, backlog=256)
         port = listener.getsockname()[1]
         if port not in _had:
             _had.add(port)
@@ -156,12 +157,13 @@ def _new_listener(host: str) -> socket.socket:
 
 
 class Origin:
-    """The origin's listener. ``host`` may be any address of 127.0.0.0/8, to play several hosts."""
+    """The origin's listener. ``host`` may be any address of 127.0.0.0/8, to play several hosts, or an IPv6 one."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._listener = _new_listener(host)
         self._listener.settimeout(0.2)
-        self.address = "{}:{}".format(*self._listener.getsockname())
+        port = self._listener.getsockname()[1]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.url = f"http://{self.address}"
         self._lock = threading.Lock()
         self._resources: dict[str, Resource] = {}

@@ -541,4 +541,4 @@ def copy(
 def scope_secret(world: World) -> bytes:
     """The secret from which the hosts of the cluster derive scopes."""
     (found, *_) = world.cluster.folder.glob("peer1/peer/scope-secret")
-    return bytes.fromhex(found.read_text())
+    return bytes.fromhex(found.read_text().split()[0])

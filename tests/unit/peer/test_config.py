@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from peer import config as config_module
-from peer.config import default_file, default_socket, load_config, local_url
+from peer.config import default_file, default_socket, load_config, local_url, scheduler_url
 from shared.config.places import default_data_dir
+from shared.errors import ConfigError
 
 
 @pytest.fixture
@@ -63,7 +64,27 @@ def test_the_file_that_is_named_wins(user: Path) -> None:
         ("[::]:8002", "http://[::1]:8002"),
         ("10.0.0.1:80", "http://10.0.0.1:80"),
         (":8002", "http://127.0.0.1:8002"),
+        ("*:8002", "http://127.0.0.1:8002"),
     ],
 )
 def test_the_way_to_the_own_listener(listen: str, url: str) -> None:
     assert local_url(listen) == url
+
+
+def test_nothing_may_be_configured_of_schedulers_and_listeners(user: Path) -> None:
+    empty = dict.fromkeys(("DRAGONET_HOST_SCHEDULER", "DRAGONET_PEER_LISTEN", "DRAGONET_SEEDER_LISTEN"), "")
+    config = load_config(environ={"DRAGONET_CONFIG": "", **empty}).config
+    assert (config.host.scheduler, config.peer.listen, config.seeder.listen) == ("", "", "")
+    assert scheduler_url(config) == "http://127.0.0.1:8002"
+    for name in (*empty, "DRAGONET_SCHEDULER_LISTEN"):
+        with pytest.raises(ConfigError, match=r"write a URL|write HOST:PORT"):
+            load_config(environ={"DRAGONET_CONFIG": "", name: "x"})
+    with pytest.raises(ConfigError, match="write HOST:PORT"):
+        load_config(environ={"DRAGONET_CONFIG": "", "DRAGONET_SCHEDULER_LISTEN": ""})
+
+
+def test_commands_ask_the_configured_scheduler() -> None:
+    environ = {"DRAGONET_CONFIG": "", "DRAGONET_SCHEDULER_LISTEN": "0.0.0.0:9"}
+    assert scheduler_url(load_config(environ=environ).config) == "http://127.0.0.1:9"
+    environ["DRAGONET_HOST_SCHEDULER"] = "https://s:1"
+    assert scheduler_url(load_config(environ=environ).config) == "https://s:1"

@@ -113,10 +113,15 @@ def swarm(monkeypatch: pytest.MonkeyPatch) -> Swarm:
 
 
 async def resolve(
-    swarm: Swarm, image: str = IMAGE, *platforms: str, headers: Mapping[str, str] | None = None
+    swarm: Swarm,
+    image: str = IMAGE,
+    *platforms: str,
+    headers: Mapping[str, str] | None = None,
+    own_login: bool = True,
 ) -> Resolved:
     resolver = ImageResolver(cast(Host, swarm), cast(HasRegistryClient, swarm))
-    return await resolver.resolve(ResolveWanted(7, image, 60.0, platforms, dict(headers or {})))
+    wanted = ResolveWanted(7, image, 60.0, platforms, dict(headers or {}))
+    return await resolver.resolve(wanted, own_login=own_login)
 
 
 def whats(resolved: Resolved) -> list[str]:
@@ -235,6 +240,15 @@ async def test_a_private_image_with_the_seeders_login(swarm: Swarm) -> None:
     resolver = ImageResolver(cast(Host, swarm), cast(HasRegistryClient, swarm))
     shown = await resolver.own_headers(resolved.items[0].spec.url)
     assert shown == {"authorization": ALICE.basic}
+
+
+async def test_the_seeders_login_is_not_for_everybody(swarm: Swarm) -> None:
+    swarm.image(b"layer", tag="v1")
+    swarm.public, swarm.own, swarm.good = False, ALICE, [ALICE]
+    with pytest.raises(SourceError, match="no login of this host's is shown for a scheduler that was found"):
+        await resolve(swarm, own_login=False)
+    resolved = await resolve(swarm, headers={"authorization": ALICE.basic}, own_login=False)
+    assert (resolved.private, resolved.own_login) == (True, False)
 
 
 async def test_a_peers_own_login_is_not_used(swarm: Swarm) -> None:

@@ -155,6 +155,14 @@ def test_flags_are_settings() -> None:
         load(None, {"host.scheduler": "no-url"})
 
 
+@pytest.mark.parametrize("role", ["up", "peer", "seeder", "scheduler"])
+def test_where_a_role_listens_is_checked_before_it_runs(
+    capsys: pytest.CaptureFixture[str], role: str
+) -> None:
+    assert main([role, "--listen", "nonsense"]) == 2
+    assert "(--listen) cannot be 'nonsense': write HOST:PORT" in capsys.readouterr().err
+
+
 def test_settings_and_headers_as_written() -> None:
     assert parse_settings(("a.b=c=d",)) == {"a.b": "c=d"}
     assert parse_headers(("X-One: 1", "x-one:2", "Authorization: Bearer x:y")) == {
