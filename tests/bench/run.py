@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import footprint, images, recursive, server, small, sources, swarm, transfer
+from tests.bench import footprint, images, lan, recursive, server, small, sources, swarm, transfer
 from tests.bench.common import Benches, Plan, Row, machine, table
 
 BENCHES: Benches = {
@@ -27,6 +27,7 @@ BENCHES: Benches = {
     "idle": footprint.idle,
     "start": footprint.start,
     "images": images.measure,
+    "lan": lan.measure,
 }
 HEAD = ("figure", "dragonet", "beside it", "wanted", "met")
 
