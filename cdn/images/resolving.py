@@ -65,11 +65,12 @@ class ImageResolver:
         self._host = host
         self._reader = reader
 
-    async def resolve(self, wanted: ResolveWanted) -> Resolved:
-        """What a pull of the image needs. Raises InvalidRequest, SourceError and what reading raises."""
+    async def resolve(self, wanted: ResolveWanted, *, own_login: bool) -> Resolved:
+        """What a pull of the image needs; ``own_login`` as for ``shared.swarm.preheats.Resolver``. Raises
+        InvalidRequest, SourceError and what reading raises."""
         reference = parse_image(wanted.image)
         platforms = [parse_platform(platform) for platform in wanted.platforms]
-        image = await self._admitted(reference, wanted.headers)
+        image = await self._admitted(reference, wanted.headers, own_login)
         await self._explore(image, platforms)
         items = _items(image)
         if len(items) > MAX_ITEMS:
@@ -97,7 +98,7 @@ class ImageResolver:
 
     # --- who may have it -------------------------------------------------------------------------------
 
-    async def _admitted(self, reference: Reference, headers: dict[str, str]) -> _Image:
+    async def _admitted(self, reference: Reference, headers: dict[str, str], own_login: bool) -> _Image:
         """The image in the scope in which it may be had. Raises what its registry says against it."""
         spec = descriptor_spec(reference.registry, reference.repository, reference.digest or reference.tag)
         try:
@@ -112,10 +113,10 @@ class ImageResolver:
         client = await self._reader.registry_client()
         login = request_login(SourceRequest(spec.url, headers))
         own = False
-        if login is None and self._host.identity.role == "seeder":
+        if login is None and own_login and self._host.identity.role == "seeder":
             login, own = await client.own_login(reference), True
         if login is None:
-            raise _in_words(refusal, reference)
+            raise _in_words(refusal, reference, own_login)
         proven = await client.head(reference, "manifest", login)
         return _Image(
             reference,
@@ -241,13 +242,20 @@ def _may_be_private(error: SourceError) -> bool:
     return error.origin_status in (401, 403, 404) and error.retry_after is None
 
 
-def _in_words(refusal: SourceError, reference: Reference) -> DragonetError:
+def _in_words(refusal: SourceError, reference: Reference, own_login: bool) -> DragonetError:
     if refusal.origin_status == 404:
         return refusal
+    advice = "give credentials (--username, --password-file), or "
+    if own_login:
+        advice += "log the seeders in (source.options.oci)"
+    else:
+        advice += (
+            "configure the scheduler there (host.scheduler): no login of this host's is shown for a scheduler that "
+            "was found"
+        )
     return SourceError(
         f"{reference.registry} does not let everybody read {reference.repository} (status "
-        f"{refusal.origin_status}): give credentials (--username, --password-file), or log the seeders in "
-        "(source.options.oci)",
+        f"{refusal.origin_status}): {advice}",
         origin_status=refusal.origin_status,
     )
 
