@@ -126,8 +126,8 @@ class LocalClient:
                     "daemon (root, where it is a service), or name another socket with --socket"
                 ) from None
             raise NoDaemon(
-                f"no dragonet daemon answers on {self.path} ({error.strerror}): start one with `dragonet peer`, "
-                "or name its socket with --socket"
+                f"no dragonet daemon answers on {self.path} ({error.strerror}): start one with `dragonet up` or "
+                "`dragonet peer`, or name its socket with --socket"
             ) from None
         return trio.SocketStream(sock)
 

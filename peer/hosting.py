@@ -150,7 +150,10 @@ async def _look_around(
     from peer.lan.joining import asking_client, host_lan
 
     async def rename(another: str) -> None:
-        log.warning("this host takes another id", before=host.identity.id, id=another)
+        before = host.identity.id
+        log.warning(
+            "another host has the id of this one, so this host takes a new one", before=before, id=another
+        )
         try:
             await trio.to_thread.run_sync(keep_host_id, place.folder, another)
         except ConfigError as error:
@@ -170,11 +173,14 @@ async def _look_around(
         readiness=_readiness(place.service, "lan", "looking who is on the LAN"),
     )
     host.address_of = lan.address_of
+    if not plan.scheduler:
+        host.is_near = partial(is_near, place)
     scheduler = place.scheduler
     if scheduler is not None:
         scheduler.control_routes(place.service.router)
-        scheduler.on_lease.append(lan.leased)
+        scheduler.on_lease.append(lambda lease: lan.leased(lease) if is_near(place, lease.address) else None)
         scheduler.refuse_preheats = lambda: _why_no_preheats(lan)
+        scheduler.quiet = True
     log.info(
         "takes part in the LAN",
         cluster=config.lan.cluster,
@@ -201,7 +207,7 @@ async def _follow(config: Config, place: Place, host: Host, lan: Lan | None) -> 
         address = await trio.to_thread.run_sync(_address, config, place)  # it may look a name up
         host.readdress(address=address, network=_network(place.interfaces, address))
         if lan is not None:
-            lan.disturbed()
+            lan.disturbed(own_address(address, place.interfaces.primary()))
 
 
 def _address(config: Config, place: Place) -> str:
@@ -219,6 +225,15 @@ def _address(config: Config, place: Place) -> str:
 def _network(interfaces: Interfaces, address: str) -> str:
     """The subnet of HOST:PORT, if it is one of this machine's."""
     return interfaces.network_of(host_of(address) or interfaces.primary())
+
+
+def is_near(place: Place, address: str) -> bool:
+    """Whether HOST:PORT, which anybody may have told, can be that of a neighbour: so nobody can send the hosts of a LAN
+    to a machine somewhere else, nor a host to what listens on its own loopback."""
+    host = host_of(address)
+    if loopback(address):
+        return loopback(place.bound)
+    return place.interfaces.admits(host) or bool(place.interfaces.network_of(host))
 
 
 def _why_no_preheats(lan: Lan) -> str:

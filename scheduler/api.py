@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-import trio
 
 from scheduler.checks import check_lease
 from scheduler.errors import UnknownHost
@@ -18,12 +17,11 @@ from scheduler.hub import Subscription
 from scheduler.state import ClusterState
 from scheduler.views import host_views, listed_task, task_detail
 from shared.errors import InvalidRequest, TaskNotFound
-from shared.http.messages import Request, Response
+from shared.http.messages import Push, Request, Response
 from shared.http.router import Router
 from shared.protocol import (
     MSGPACK,
     PROTOCOL_VERSION,
-    Beat,
     HostLease,
     LeaseGranted,
     Message,
@@ -48,7 +46,6 @@ class Scheduler(Protocol):
     """What the routes need; see :class:`scheduler.service.SchedulerService`."""
 
     name: str
-    beat: float
 
     @property
     def state(self) -> ClusterState: ...
@@ -120,7 +117,7 @@ class SchedulerApi:
         subscription = self._scheduler.subscribe(host, json=json)
         return Response(
             200,
-            _Messages(subscription, self._scheduler.name, self._scheduler.beat),
+            _Messages(subscription, self._scheduler.name),
             [("cache-control", "no-store")],
             content_type,
             release=lambda: self._scheduler.unsubscribe(subscription),
@@ -153,12 +150,17 @@ class SchedulerApi:
 
 
 class _Messages:
-    """The body of an assignment stream: welcome, decisions as they come, a beat in long silences."""
+    """The body of an assignment stream: welcome, then decisions as they come; and signs of life (``beats``)."""
 
-    def __init__(self, subscription: Subscription, name: str, beat: float) -> None:
+    def __init__(self, subscription: Subscription, name: str) -> None:
         self._subscription = subscription
-        self._beat = beat
+        self._push: Push | None = None
         self._first: bytes | None = subscription.encoder(Welcome(name))
+
+    def attach(self, push: Push | None) -> None:
+        self._push = push
+        if push is None:
+            self._subscription.attach(None)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -167,10 +169,8 @@ class _Messages:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        with trio.move_on_after(self._beat) as silence:
-            data = await self._subscription.take()
-        if silence.cancelled_caught:
-            return self._subscription.encoder(Beat())
+        self._subscription.attach(self._push)
+        data = await self._subscription.take()
         if data is None:
             raise StopAsyncIteration
         return data

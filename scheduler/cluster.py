@@ -16,6 +16,7 @@ from scheduler.leases import Host, Leases
 from scheduler.preheats import Jobs
 from scheduler.strangers import Strangers
 from scheduler.tasks import Peer, PeerState, Task
+from shared.loudness import Loudness
 from shared.protocol import (
     Assignment,
     Failure,
@@ -51,7 +52,8 @@ class Tally:
 class Cluster:
     """Hosts, tasks, and decisions not yet taken out. ``generations`` are the current ones, by logical id,
     where they are not the first; ``secret``, made at ``secret_since`` (Unix seconds), is what all hosts are to
-    derive scopes from (b"": not known yet). ``strangers`` are the grants of other schedulers."""
+    derive scopes from (b"": not known yet). ``strangers`` are the grants of other schedulers. ``loudness`` is asked
+    before anything is logged that a host can bring about as often as it likes."""
 
     def __init__(self, config: SchedulerConfig, *, now: float, rng: random.Random, wall: float = 0.0) -> None:
         self.config = config
@@ -69,6 +71,7 @@ class Cluster:
         self.reads: Counter[str] = Counter()
         self.unmet: set[str] = set()
         self.tally = Tally()
+        self.loudness = Loudness()
         self.touched: dict[str, None] = {}
         self.revoked: set[str] = set()
         self.strangers = Strangers()

@@ -93,7 +93,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4096
 
 
-RING_LEASE = 120.0
+RING_LEASE = 600.0
 RING_BEAT = 1.0
 
 

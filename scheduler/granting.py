@@ -156,11 +156,18 @@ def take_back(cluster: Cluster, task: Task, grant: Grant) -> None:
     cluster.send(grant.host, SourceRevoked(task.id, grant.id))
 
 
-def give_up_on(cluster: Cluster, task: Task, grant: Grant, failure: Failure | None) -> None:
-    """The reader is not asked again in this episode, for the place of its grant."""
+def give_up_on(
+    cluster: Cluster, task: Task, grant: Grant, failure: Failure | None, *, offline_at: float | None = None
+) -> None:
+    """The reader is not asked again in this episode, for the place of its grant; one that only had no network at
+    ``offline_at``, in a while."""
     place, present = task.places.get(grant.place), cluster.present(grant.host)
     if place is None:
         return
+    if offline_at is None:
+        place.offline.pop(grant.host, None)
+    else:
+        place.found_offline(grant.host, offline_at)
     if present is not None:
         place.tried[grant.host] = present.lease.instance
     if failure is not None:

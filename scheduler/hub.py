@@ -13,12 +13,14 @@ import msgspec
 import trio
 
 from shared.http.frames import frame
-from shared.protocol import Assignment, encode
+from shared.http.messages import Push
+from shared.protocol import Assignment, Beat, encode
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 """Bytes waiting for one host; messages are shared between the queues of all hosts that get the same."""
 
 Encoder = Callable[[Assignment], bytes]
+_BEAT = Beat()
 _json = msgspec.json.Encoder()
 
 
@@ -44,6 +46,7 @@ class Subscription:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._wake = trio.Event()
+        self._push: Push | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -56,6 +59,18 @@ class Subscription:
         self._bytes += len(data)
         self._wake.set()
         return True
+
+    def attach(self, push: Push | None) -> None:
+        """How to send something without the task that takes from here, now that it waits; None: not at all."""
+        self._push = push
+
+    def beat(self) -> None:
+        """Give a sign of life, unless something is on its way anyhow."""
+        if self._queue or self.closed:
+            return
+        sign = self.encoder(_BEAT)
+        if self._push is None or not self._push(sign):
+            self.put(sign)
 
     async def take(self) -> bytes | None:
         """Wait for messages and take all of them; None once the subscription is closed.

@@ -39,13 +39,14 @@ def describe(cluster: Cluster, task: Task, host: str, meta: TaskMeta) -> None:
     cluster.touch(task)
 
 
-def learn(cluster: Cluster, task: Task, host: str, digests: Mapping[int, bytes]) -> list[int]:
+def learn(cluster: Cluster, task: Task, host: str, digests: Mapping[int, bytes], now: float) -> list[int]:
     """Take digests over and tell those who wait; gives the numbers that contradict what was known."""
     known = {n: digests[n] for n in task.numbers(digests)}
     fresh, contradicted = task.digests.learn(known)
     if contradicted:
         cluster.tally.contradictions += len(contradicted)
-        log.warning("digests contradict known ones", host=host, task=task.id, pieces=len(contradicted))
+        tell = log.warning if cluster.loudness.one_more(now) else log.debug
+        tell("digests contradict known ones", host=host, task=task.id, pieces=len(contradicted))
     if fresh and task.meta is not None:
         cluster.send_to_waiting(task, PieceDigests(task.id, task.meta.version, fresh), but=host)
     return contradicted

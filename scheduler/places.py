@@ -8,7 +8,9 @@ of another, so failures are remembered, and hosts that have tried are noted, for
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from math import inf
 
+from shared.offline import Offline
 from shared.protocol import MAX_PLACES, Failure
 from shared.task.identity import TaskSpec
 
@@ -17,10 +19,10 @@ class Place:
     """One place. ``tried`` are the hosts (with their instances) that could not read there in this episode.
 
     ``failure`` is what the place itself said last, until ``failure_until``; ``last_failure`` what the last host
-    that tried said.
+    that tried said. ``offline`` are those who had no network when they tried; they may try again in a while.
     """
 
-    __slots__ = ("failure", "failure_until", "last_failure", "spec", "tried")
+    __slots__ = ("failure", "failure_until", "last_failure", "offline", "spec", "tried")
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
@@ -28,6 +30,33 @@ class Place:
         self.last_failure: Failure | None = None
         self.failure: Failure | None = None
         self.failure_until = 0.0
+        self.offline: dict[str, Offline] = {}
+
+    def found_offline(self, host: str, now: float) -> None:
+        """A host that tried has no network."""
+        self.offline.setdefault(host, Offline()).failed(now)
+
+    def again_at(self) -> float:
+        """When the next of those who tried without a network may try again; infinite for never."""
+        return min(
+            (self.offline[host].again_at() for host in self.tried if host in self.offline), default=inf
+        )
+
+    def try_again(self, now: float) -> None:
+        """Who had no network may have one by now."""
+        for host, offline in self.offline.items():
+            if now >= offline.again_at():
+                self.tried.pop(host, None)
+
+    def answered(self, host: str) -> None:
+        """The host reads here."""
+        self.failure = None
+        self.offline.pop(host, None)
+
+    def begin_again(self) -> None:
+        """The episode is over: whoever tried in vain may try again."""
+        self.tried.clear()
+        self.offline.clear()
 
     @property
     def url(self) -> str:
@@ -100,4 +129,4 @@ class Places:
     def begin_again(self) -> None:
         """The episode is over: whoever tried in vain may try again."""
         for place in self:
-            place.tried.clear()
+            place.begin_again()

@@ -264,9 +264,13 @@ def _run(cluster: Cluster, job: Job, items: Iterable[PreheatItem], now: float) -
     hosts = _choose(cluster, job)
     job.unmet_since = None
     if not hosts:
-        kind = "host" if job.targets.among == "all" else "seeder"
-        cure = "" if job.targets.among == "all" else ", or choose other hosts (--to all)"
-        words = f"no {kind} is there to bring {job.shown} to: start one{cure}"
+        if job.targets.among == "all":
+            words = (
+                f"no host that takes preheats is there to bring {job.shown} to: start a seeder, or name this "
+            )
+            words += "scheduler to the peers (host.scheduler), which take none of one that they merely found"
+        else:
+            words = f"no seeder is there to bring {job.shown} to: start one, or choose other hosts (--to all)"
         _end(cluster, job, "failed", Failure(words, fault="reader"), now)
         return
     if job.private and not any(_is_seeder(cluster, host) for host in hosts):

@@ -44,7 +44,7 @@ def opened(cluster: Cluster, host: str, report: SourceOpened, now: float) -> Non
     grant.progress = now
     place = task.places.get(grant.place)
     if place is not None:
-        place.failure = None
+        place.answered(host)
     first = not grant.opened
     if not _open(cluster, task, grant, report.meta, now):
         return
@@ -62,7 +62,7 @@ def pieces_read(cluster: Cluster, host: str, report: SourcePieces, now: float) -
     if task is None or task.meta is None or task.version != report.version:
         return
     digests = {n: report.digests[n] for n in task.numbers(report.digests)}
-    contradicted = set(learn(cluster, task, host, digests))
+    contradicted = set(learn(cluster, task, host, digests, now))
     peer = cluster.peer(task, host)
     read = Bitmap(n for n in digests if n not in contradicted)
     if grant is not None:
@@ -126,8 +126,9 @@ def failed(cluster: Cluster, host: str, report: SourceFailed, now: float) -> Non
         if len(read_at) > 1:
             return  # nobody knows which of the places is to blame: each is read alone now
     place = task.places.get(grant.place)
-    if place is None or report.failure.fault == "reader" or concerns_reader(task, report.failure):
-        give_up_on(cluster, task, grant, report.failure)
+    offline = report.offline and not report.wrong
+    if place is None or offline or report.failure.fault == "reader" or concerns_reader(task, report.failure):
+        give_up_on(cluster, task, grant, report.failure, offline_at=now if offline else None)
     else:
         fail(cluster, task, place, report.failure, now)
 
@@ -197,7 +198,8 @@ def _adopt(cluster: Cluster, task: Task, host: str, grant_id: str, now: float) -
     begin(cluster, task, adopted)
     cluster.strangers.adopt(grant_id)
     cluster.tally.grants_adopted += 1
-    log.info("an origin read of another scheduler is taken over", host=host, task=task.id)
+    tell = log.info if cluster.loudness.one_more(now) else log.debug
+    tell("an origin read of another scheduler is taken over", host=host, task=task.id)
     cluster.touch(task)
     return adopted
 

@@ -55,7 +55,8 @@ def apply(cluster: Cluster, host: str, report: Report, now: float) -> None:
         check_report(report)
     except InvalidRequest as error:
         cluster.tally.invalid += 1
-        log.warning("an invalid report was left out", host=host, report=name, reason=str(error))
+        tell = log.warning if cluster.loudness.one_more(now) else log.debug
+        tell("an invalid report was left out", host=host, report=name, reason=str(error))
         return
     _HANDLERS[type(report)](cluster, host, report, now)
 
@@ -105,7 +106,7 @@ def _holding(cluster: Cluster, host: str, report: PeerHolding, now: float) -> No
     if held and not report.complete and not task.peers and _was_here(cluster, host, now):
         cluster.goes_on(task, now)
     revalidation.holding(cluster, task, host, report, now)
-    contradicted = learn(cluster, task, host, report.digests)
+    contradicted = learn(cluster, task, host, report.digests, now)
     hold(cluster, task, cluster.peer(task, host), held - Bitmap(contradicted))
     cluster.touch(task)
 
@@ -176,7 +177,8 @@ def _parent_failed(cluster: Cluster, host: str, report: ParentFailed, now: float
             accused.corrupt_reports += 1
         only = not any(other != host and other != parent for other in task.waiting)
         if task.accusations.accuse(parent, host, now, only_child=only):
-            log.warning("a host gives wrong bytes", host=parent, task=task.id)
+            tell = log.warning if cluster.loudness.one_more(now) else log.debug
+            tell("a host gives wrong bytes", host=parent, task=task.id)
             cluster.lost_parent(task, parent)
     task.dirty.add(host)
     cluster.touch(task)

@@ -17,6 +17,7 @@ import trio
 from prometheus_client import CollectorRegistry
 
 from scheduler.api import SchedulerApi
+from scheduler.beats import Beats
 from scheduler.cluster import Decision
 from scheduler.config import SchedulerConfig
 from scheduler.errors import PreheatsRefused, SameHost
@@ -25,6 +26,7 @@ from scheduler.hub import Hub, Subscription, as_frame, as_line
 from scheduler.metrics import SchedulerMetrics
 from scheduler.preheat_api import Doorkeeper, PreheatApi
 from scheduler.preheats import Job, PreheatOrder
+from scheduler.standstill import AwakeClock
 from scheduler.state import ClusterState, Statistics
 from shared.http.router import Router
 from shared.protocol import SECRET_SIZE, HostLease, LeaseGranted, Reports, ReportsTaken
@@ -58,9 +60,13 @@ class SchedulerService:
         self.beat = config.beat
         self.on_lease = [] if on_lease is None else [on_lease]
         self.refuse_preheats: Callable[[], str] = str
+        self.quiet = False
+        """Whether hosts that come and go are told at debug level only: somebody else tells of them."""
         self.metrics = SchedulerMetrics(registry)
         self.metrics.watch(self.statistics)
         self._hub = Hub(limit=config.stream_queue)
+        self._beats = Beats(config.beat)
+        self._clock = AwakeClock()
         self._state: ClusterState | None = None
         self._told_same: set[tuple[str, str]] = set()
         self._woken = trio.Event()
@@ -72,7 +78,7 @@ class SchedulerService:
         if self._state is None:
             self._state = ClusterState(
                 self.config,
-                now=trio.current_time(),
+                now=self._clock.now(),
                 rng=self.rng,
                 name=self.name,
                 wall=time.time(),
@@ -98,16 +104,19 @@ class SchedulerService:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do what time alone brings, until cancelled; then all assignment streams are ended."""
         state = self.state
-        task_status.started()
         try:
-            while True:
-                self._woken = trio.Event()
-                due = state.next_deadline()
-                self._sleeping_until = inf if due is None else due
-                with trio.move_on_at(self._sleeping_until):
-                    await self._woken.wait()
-                if self._sleeping_until <= trio.current_time():
-                    self._tick()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beats.run)
+                nursery.start_soon(self._clock.run)
+                task_status.started()
+                while True:
+                    self._woken = trio.Event()
+                    due = state.next_deadline()
+                    self._sleeping_until = inf if due is None else due
+                    with trio.move_on_at(self._clock.at(self._sleeping_until)):
+                        await self._woken.wait()
+                    if self._sleeping_until <= self._clock.now():
+                        self._tick()
         finally:
             self._sleeping_until = inf
             self._hub.close_all()
@@ -118,12 +127,13 @@ class SchedulerService:
         """A host announces itself, from an IP address. Raises TooManyHosts, SameHost."""
         began = perf_counter()
         try:
-            granted, decisions = self.state.renew(lease, trio.current_time(), source)
+            granted, decisions = self.state.renew(lease, self._clock.now(), source)
         except SameHost as error:
             self._refused(lease, source, error)
             raise
         if not granted.known:
-            log.info("host has come", host=lease.host, role=lease.role, address=lease.address)
+            tell = log.debug if self.quiet else log.info
+            tell("host has come", host=lease.host, role=lease.role, address=lease.address)
             self._hub.close_host(lease.host)
         self._deliver(decisions, began)
         for told in self.on_lease:
@@ -138,14 +148,14 @@ class SchedulerService:
         """
         if self.state.knows(host):
             began = perf_counter()
-            log.info("host has left", host=host)
-            self._deliver(self.state.leave(host, trio.current_time()), began)
+            (log.debug if self.quiet else log.info)("host has left", host=host)
+            self._deliver(self.state.leave(host, self._clock.now()), began)
             self._hub.close_host(host)
 
     def report(self, host: str, reports: Reports) -> ReportsTaken:
         """A batch of reports."""
         began = perf_counter()
-        taken, decisions = self.state.report(host, reports, trio.current_time())
+        taken, decisions = self.state.report(host, reports, self._clock.now())
         self._deliver(decisions, began)
         return taken
 
@@ -153,7 +163,8 @@ class SchedulerService:
         """The host (which has a lease) opens its assignment stream; an older one is ended."""
         began = perf_counter()
         subscription = self._hub.open(host, as_line if json else as_frame)
-        self._deliver(self.state.stream_opened(host, subscription.number, trio.current_time()), began)
+        self._beats.add(subscription)
+        self._deliver(self.state.stream_opened(host, subscription.number, self._clock.now()), began)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -167,7 +178,7 @@ class SchedulerService:
         if refusal:
             raise PreheatsRefused(refusal)
         began = perf_counter()
-        job, decisions = self.state.preheat(order, trio.current_time())
+        job, decisions = self.state.preheat(order, self._clock.now())
         log.info("preheat ordered", preheat=job.id, what=job.shown, to=str(job.targets))
         self._deliver(decisions, began)
         return job
@@ -175,7 +186,7 @@ class SchedulerService:
     def cancel_preheat(self, job: Job) -> None:
         """Nothing more is done for a preheat; harmless when it is over."""
         began = perf_counter()
-        self._deliver(self.state.cancel_preheat(job, trio.current_time()), began)
+        self._deliver(self.state.cancel_preheat(job, self._clock.now()), began)
 
     # --- inside --------------------------------------------------------------------------------------
 
@@ -192,7 +203,7 @@ class SchedulerService:
 
     def _tick(self) -> None:
         began = perf_counter()
-        decisions, expired = self.state.tick(trio.current_time())
+        decisions, expired = self.state.tick(self._clock.now())
         for host in expired:
             log.warning("host is gone: its lease has run out", host=host)
             self._hub.close_host(host)
@@ -200,7 +211,7 @@ class SchedulerService:
 
     def _closed(self, subscription: Subscription) -> None:
         began = perf_counter()
-        decisions = self.state.stream_closed(subscription.host, subscription.number, trio.current_time())
+        decisions = self.state.stream_closed(subscription.host, subscription.number, self._clock.now())
         self._deliver(decisions, began)
 
     def _deliver(self, decisions: Iterable[Decision], began: float) -> None:

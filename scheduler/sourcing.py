@@ -7,7 +7,8 @@ Decisions only (see ``grants`` for who is chosen, ``needs`` for what is missing,
 * A reader that is lost, draining, banned, or out of everybody's reach is taken back at once; one that makes
   no progress for ``grant_timeout`` when another can take over, or for four times that when none can.
 * Each host is tried once in an episode; when all have failed, those who wait are told, and the failure
-  is remembered, so that the next ones are told at once.
+  is remembered, so that the next ones are told at once. One that only had no network (a laptop that changes its
+  Wi-Fi) is tried again, if nobody else reads, for as long as ``shared.offline`` says.
 * An origin's own failure ends the episode for everybody; of content that is known by its digest, only at the
   place that failed: the others that somebody who waits has named are tried before anybody is told.
 """
@@ -78,6 +79,8 @@ def _meet(cluster: Cluster, task: Task, need: Need, now: float) -> float:
         if not left:
             return inf
         need = replace(need, children=left)
+    for place in open_places:
+        place.try_again(now)
     if any(not child.cluster_only for child in need.children):
         _grant(cluster, task, need, now)
     if task.grants:
@@ -93,10 +96,13 @@ def _despair(cluster: Cluster, task: Task, need: Need, open_places: list[Place],
         task.unmet_since = now
     patience = task.unmet_since + cluster.config.reader_patience
     tried = [place for place in open_places if place.tried]
+    again = min((place.again_at() for place in tried), default=inf)
     if all(child.cluster_only for child in need.children):
         if now < patience and task.holders:
             return patience
         _refuse_all(cluster, task, need.children, _forbidden)
+    elif again < inf:
+        return again
     elif tried:
         for place in tried:
             words = f"every host that tried to read {redact_url(place.url)} failed"
@@ -140,7 +146,7 @@ def fail(cluster: Cluster, task: Task, place: Place, failure: Failure, now: floa
     place.failure, place.failure_until = failure, now + _remembered(cluster, task, failure)
     place.last_failure = None
     if not concerns_reader(task, failure):
-        place.tried.clear()
+        place.begin_again()
     for grant in list(task.grants.values()):
         if grant.place == place.url:
             end(cluster, task, grant)

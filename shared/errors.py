@@ -68,7 +68,8 @@ class SourceError(DragonetError):
     """The origin could not be read.
 
     ``origin_status`` is the origin's HTTP status where there was one; ``fault`` tells whether another
-    reader could do better (``reader``) or would only hear the same (``origin``, ``request``).
+    reader could do better (``reader``) or would only hear the same (``origin``, ``request``). ``offline``: the machine
+    that read has no network now (see ``shared.offline``, which finds it out where the cause is told, too).
     """
 
     status = 502
@@ -80,8 +81,10 @@ class SourceError(DragonetError):
         origin_status: int | None = None,
         retry_after: float | None = None,
         fault: Fault = "origin",
+        offline: bool = False,
     ) -> None:
         super().__init__(message)
+        self.offline = offline
         self.origin_status = origin_status
         self.retry_after = retry_after
         self.fault: Fault = fault

@@ -42,6 +42,7 @@ from cdn.sources.interface import (
     SourceResponse,
 )
 from shared.errors import SourceError
+from shared.offline import is_offline
 from shared.protocol import TaskMeta
 from shared.swarm.origin import OriginJob, OriginSink
 from shared.task.identity import redact_url
@@ -117,7 +118,8 @@ class SourceSession:
 
     async def wait_out(self, error: SourceError, failures: int, *, begun: bool = True) -> int:
         """Wait before the next try after a failure that may pass; raises ``error`` when it will not."""
-        if self._given_up:
+        if self._given_up or is_offline(error):  # others may have a network, and who granted the read decides
+            self._given_up = True
             raise error
         passing = isinstance(error, SourceCut) or error.origin_status in BUSY or error.fault == "reader"
         if not begun or not passing or failures >= self.config.retries:

@@ -21,6 +21,7 @@ from cdn.tree.order import Filter, TreeOrder
 from cdn.tree.paths import UnsafeName, relative_path
 from shared.errors import SourceError
 from shared.nursery import run_several
+from shared.offline import is_offline
 from shared.task.identity import redact_url
 
 MAX_FILES = 100_000
@@ -119,6 +120,8 @@ class _Walk:
             except SourceError as error:
                 if not name:
                     raise _unlisted(error) from error
+                if is_offline(error):
+                    raise  # it is not about this folder
                 self._refuse(name, f"the folder cannot be listed: {error}")
             else:
                 below += self._sort_in(name, entries)

@@ -24,6 +24,8 @@ _HEAD = ("NAME", "ROLE", "STATE", "ADDRESS", "VERSION", "HOLDS", "RTT", "FOUND B
 _OPTIONAL = ("LOCATION", "ALSO AT")
 """Columns that are shown only where somebody has something in them."""
 _MOST_ADDRESSES = 8
+_LINK_LOCAL = "[fe80:"
+"""How addresses begin that every machine has, and that say nothing to people unless they are in use."""
 _MOST_SILENT = 10
 """Of those that were announced only: anybody can announce any number of them."""
 _STATES = ("present", "absent", "unknown")
@@ -102,10 +104,10 @@ def _rank(host: HostView) -> tuple[int, bool, str, str]:
 
 def _row(host: HostView, state: str, view: LanView) -> tuple[str, ...]:
     address = host.address or next(iter(host.addresses), "")
-    others = [other for other in host.addresses if other != address]
+    others = [other for other in host.addresses if other != address and not other.startswith(_LINK_LOCAL)]
     also = [cell(other) for other in others[:_MOST_ADDRESSES]] + ["…"] * (len(others) > _MOST_ADDRESSES)
     return (
-        cell(host.name or host.id[:8]) or "?",
+        cell(host.name or ("" if host.id in host.addresses else host.id[:8])) or "?",
         cell(host.role) or "?",
         state,
         cell(address) or "?",
@@ -160,8 +162,11 @@ def advice(view: LanView) -> list[str]:
         ]
     port = view.here.address.rpartition(":")[2]
     port = port if port.isdecimal() else "65002"
+    silent = any(host.state == "unknown" for host in view.hosts)
     return [
         "No other host has answered. Where there should be one:",
+        *["  - with `no answer yet` it was announced, but its address does not answer: a firewall there?"]
+        * silent,
         "  - does `dragonet up` or `dragonet peer` run there, with the same lan.cluster "
         f"(here: {cell(view.cluster)})?",
         f"  - do the firewalls, here and there, let UDP 5353 (mDNS) and TCP {port} (pieces) through?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,6 +14,9 @@ OwnAddress: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 _PRIVATE: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+_ADDRESS = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251})):([0-9]{1,5})"
 )
 
 
@@ -28,6 +32,12 @@ class Interface:
     index: int
     addresses: tuple[OwnAddress, ...]
     real: bool = True
+
+
+def is_address(text: str) -> bool:
+    """Whether this is HOST:PORT as it can be asked: a name, an IPv4 address, or an IPv6 one in brackets."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[1]) < 1 << 16
 
 
 def parse(text: str) -> Ip | None:

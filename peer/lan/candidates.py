@@ -9,11 +9,12 @@ before who was only announced, two times of three.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from peer.lan.hello import is_address, is_id, is_place, shown
+from peer.lan.addresses import is_address
+from peer.lan.hello import is_id, is_place, shown
 from peer.lan.sightings import Sighting, SourceName
 
 Key = tuple[SourceName, str]
@@ -21,6 +22,8 @@ Key = tuple[SourceName, str]
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 60.0
 MAX_KEY = 128
 MAX_ADDRESSES = 8
+MAX_NAMED = 32
+"""Sightings that name one address, and of which nobody knows who they are."""
 SIGHTINGS_PER_HOST = 4
 """A host may be seen by each of the sources; and announcements are free to make, hosts are not."""
 LASTS: Mapping[SourceName, float] = {"lease": 150.0, "told": 600.0}
@@ -50,7 +53,7 @@ class Place:
     the id that answers there; before ``steady`` it cannot be another one."""
 
     due: float
-    claims: set[Key] = field(default_factory=set)
+    claims: dict[Key, None] = field(default_factory=dict)
     asking: bool = False
     asked: float = -inf
     failures: int = 0
@@ -213,12 +216,23 @@ class Candidates:
 
     def _claim(self, key: Key, known: Seen, now: float) -> None:
         for address in known.sighting.addresses:
-            self.place(address, now).claims.add(key)
+            claims = self.place(address, now).claims
+            claims[key] = None
+            if len(claims) > MAX_NAMED:
+                self._drop_one(claims, key, now)
+
+    def _drop_one(self, claims: Iterable[Key], new: Key, now: float) -> None:
+        """Too many name one address: it is enough that it is asked for some of them."""
+        for key in claims:
+            if key != new and key[0] in ANYBODYS and not self.seen[key].host:
+                self.remove(key, now)
+                self._ignored["full"] += 1
+                return
 
     def _unclaim(self, key: Key, known: Seen, now: float) -> None:
         for address in known.sighting.addresses:
             place = self.places[address]
-            place.claims.discard(key)
+            place.claims.pop(key, None)
             if not place.claims and not place.asking and place.asked + KEPT <= now:
                 del self.places[address]
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from peer.lan.addresses import is_address
+from shared.config import WrongSetting
+
+_SERVICE = re.compile(r"_[A-Za-z0-9-]{1,63}\._(tcp|udp)\.[A-Za-z0-9._-]{1,200}")
 
 
 class LanConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,3 +64,16 @@ class LanConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             description="Hosts that schedule for each other at most, where there is no scheduler.",
         ),
     ] = 64
+
+    def __post_init__(self) -> None:
+        """Raises WrongSetting for what can be no host's address, and no name in DNS."""
+        for address in self.peers:
+            if not is_address(address):
+                raise WrongSetting(
+                    "peers", f"cannot be {address!r}: write HOST:PORT, as in 192.168.1.20:65002"
+                )
+        if self.dns and not is_address(self.dns) and not _SERVICE.fullmatch(self.dns):
+            raise WrongSetting(
+                "dns",
+                f"cannot be {self.dns!r}: write _SERVICE._tcp.DOMAIN, or HOST:PORT as in hosts.example.org:65002",
+            )

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import trio
 
-from peer.lan.addresses import parse
+from peer.lan.addresses import is_address, parse
 from shared.errors import DragonetError
 from shared.http.client import HttpClient, HttpError, HttpProtocolError
 from shared.http.messages import Request, Response
@@ -31,9 +31,6 @@ MAX_COUNT = 1 << 62
 Refusal = Literal["unreachable", "malformed"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ADDRESS = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251})):([0-9]{1,5})"
-)
 _decode = msgspec.json.Decoder(Hello).decode
 
 
@@ -45,12 +42,6 @@ class HelloRefused(DragonetError):
     def __init__(self, message: str, reason: Refusal) -> None:
         super().__init__(message)
         self.reason: Refusal = reason
-
-
-def is_address(text: str) -> bool:
-    """Whether this is HOST:PORT as it can be asked: a name, an IPv4 address, or an IPv6 one in brackets."""
-    found = _ADDRESS.fullmatch(text)
-    return found is not None and 0 < int(found[1]) < 1 << 16
 
 
 def is_place(text: str) -> bool:

@@ -12,7 +12,7 @@ KEEN = 1.5
 """Seconds between questions to who is about to get a link, or was here a short time ago."""
 CALM = 30.0
 """Seconds between questions to who is present and needs no link."""
-LINKED = 60.0
+LINKED = 300.0
 """Seconds between questions to who has a link, only for what it tells of itself."""
 AWAY = 5.0
 """Seconds between questions to a host that was here a short time ago, while others decide."""

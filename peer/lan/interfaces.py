@@ -128,6 +128,15 @@ class Interfaces:
         """The subnet of this machine in which ``ip`` lies ("10.1.2.0/24"), "" for none and for link-local."""
         return addresses.network_of(self.current(), ip)
 
+    @property
+    def absence(self) -> str:
+        """What to say where there are none."""
+        if self._patterns:
+            return (
+                f"no network interface that lan.interfaces names ({', '.join(self._patterns)}) has an address"
+            )
+        return "no network interface has an address"
+
     def primary(self) -> str:
         """The address to tell others; "" for none. Link-local IPv6 with its zone."""
         return next(iter(addresses.own_addresses(self.current())), "")

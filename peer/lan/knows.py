@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from peer.lan.addresses import host_port, is_private, parse
-from peer.lan.hello import is_address
+from peer.lan.addresses import host_port, is_address, is_private, parse
 from shared.protocol import MAX_KNOWS
 
 

@@ -18,8 +18,9 @@ import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
+from peer.lan.addresses import is_address
 from peer.lan.config import LanConfig
-from peer.lan.hello import HelloRefused, add_hello, ask_url, is_address
+from peer.lan.hello import HelloRefused, add_hello, ask_url
 from peer.lan.hosts import KEEN
 from peer.lan.knows import on_loopback
 from peer.lan.me import Me
@@ -46,6 +47,8 @@ TICK = 1.0
 STOOD_STILL = 3.0
 """Seconds beyond a tick after which this process was stopped, or the machine asleep."""
 SWEEP = 10.0
+AWAKE_OR_NOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""The clock that goes on while the machine sleeps (Linux has one)."""
 WATCH = 0.25
 """Seconds between looks at the links: whose link has broken is asked at once, before it counts as lost."""
 
@@ -64,8 +67,8 @@ class LanLinks(Protocol):
     def silent_for(self, name: str) -> float:
         """Seconds for which this one has not been connected; 0 while it is."""
 
-    def use(self, schedulers: Mapping[str, str], *, ring: bool = False) -> None:
-        """Name -> URL, all of them; takes effect at once."""
+    def use(self, schedulers: Mapping[str, str], *, ring: bool = False, own: str = "") -> None:
+        """Name -> URL, all of them; takes effect at once. ``own``: the URL of the one within this process."""
 
 
 class EmbeddedScheduler(Protocol):
@@ -108,7 +111,7 @@ class Lan:
         counts: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rename: Callable[[str], Awaitable[None]] = _keep_id,
         readiness: Callable[[str | None], None] = lambda _reason: None,
-        clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        clock: Callable[[], float] = lambda: time.clock_gettime(AWAKE_OR_NOT),
     ) -> None:
         """``client`` is for questions alone (the links fill theirs). ``configured`` is the URL of the scheduler of
         the configuration. ``counts`` gives the tasks and bytes that are held. ``rename`` takes another id of this
@@ -136,6 +139,8 @@ class Lan:
         self._usable: frozenset[str] = frozenset()
         self._linked: frozenset[str] = frozenset()
         self._present: frozenset[str] = frozenset()
+        self._gone: set[str] = set()
+        """Of whom it was told that they are lost."""
         self._answers = False
         self._settled = False
         self._news = trio.Event()
@@ -205,8 +210,11 @@ class Lan:
         if is_address(lease.address) and not lease.draining and lease.instance != self.me.instance:
             self.seen(Sighting("lease", lease.host, (lease.address,), id=lease.host, role=lease.role))
 
-    def disturbed(self) -> None:
-        """The network is another one, or this process stood still: everybody is asked at once."""
+    def disturbed(self, address: str = "") -> None:
+        """The network is another one, or this process stood still: everybody is asked at once. ``address`` is this
+        host's own now, "" if that has not changed; it is only shown."""
+        if address:
+            self.me = replace(self.me, address=address)
         self._roster.disturbed(trio.current_time())
         self._prober.wake()
 
@@ -319,12 +327,13 @@ class Lan:
         use = mode.decide(now, self._reachable(), usable, answers=self._answers)
         before, self._use = self._use, use
         if (use.kind, use.schedulers) != (before.kind, before.schedulers):
-            links.use(use.schedulers, ring=use.ring)
+            links.use(use.schedulers, ring=use.ring, own=mode.own[1])
             self._told(use, before)
         self._roster.ring = use.ring
         self._linked = self._connected(links)
         self._roster.links(use.schedulers, self._linked, now)
         present = frozenset(host.id for host in hosts.values() if host.present)
+        self._gone &= hosts.keys() - usable - (present - self._present)
         unlinked = (self._usable - usable) & use.schedulers.keys()
         self._lose(unlinked | (self._present - present))
         self._usable, self._present = usable, present
@@ -340,22 +349,29 @@ class Lan:
     def _lose(self, lost: Collection[str]) -> None:
         """Who is lost gives nothing to anybody: the scheduler here need not wait until the lease is over."""
         for host in sorted(lost):
-            if host in self._roster.hosts:
-                aloud = log.info if self._prober.loudness.one_more(trio.current_time()) else log.debug
-                aloud("host is lost", host=host)
+            known = self._roster.hosts.get(host)
+            if known is not None:
+                loud = host not in self._gone and self._prober.loudness.one_more(trio.current_time())
+                self._gone.add(host)
+                aloud = log.info if loud else log.debug
+                aloud("host is lost", host=host, name=known.hello.name, address=known.address)
                 self._roster.gone("lease", host, trio.current_time())
                 if self._ring is not None:
                     self._ring.leave(host)
 
     def _told(self, use: Use, before: Use) -> None:
-        if use.kind != before.kind:
-            log.info("scheduled by", mode=use.kind, schedulers=sorted(use.schedulers)[:8])
-        else:
-            log.debug("scheduled by", mode=use.kind, schedulers=sorted(use.schedulers))
+        aloud = log.info if use.kind != before.kind else log.debug
+        aloud("scheduled by", mode=use.kind, schedulers=sorted(map(self._name_of, use.schedulers))[:8])
         self._metrics.use(self.mode)
         if not self._settled:
             self._settled = True
             self._readiness(None)
+
+    def _name_of(self, host: str) -> str:
+        """What people call it."""
+        known = self._roster.hosts.get(host)
+        name = self.me.name if host == self.me.id else "" if known is None else known.hello.name
+        return name or host
 
     @staticmethod
     def _connected(links: LanLinks) -> frozenset[str]:

@@ -171,7 +171,7 @@ class MdnsSource:
 
     async def _open_responder(self, interfaces: Sequence[Interface], hearing: Hearing) -> None:
         if not interfaces:
-            self._failed("no network interface has an address")
+            self._failed(self._interfaces.absence)
             return
         given_up = threading.Event()
 

@@ -9,12 +9,12 @@ import structlog
 import trio
 
 from peer.lan.hello import HelloRefused, ask_hello
-from peer.lan.loudness import Loudness
 from peer.lan.me import Me
 from peer.lan.questions import Ask, Result
 from peer.lan.roster import Roster
 from peer.lan.twins import Twins
 from shared.http.client import HttpClient
+from shared.loudness import Loudness
 from shared.protocol import Hello
 
 log = structlog.get_logger()
@@ -22,6 +22,8 @@ log = structlog.get_logger()
 SURVEY = 1.2
 """Seconds for asking everybody at once; ``SURVEYED_AT_ONCE`` at a time."""
 SURVEYED_AT_ONCE = 32
+MOST_UNKNOWN = 16
+"""Of those who were announced only: as many are asked with the others."""
 SHORTEST_WAIT = 0.01
 MAX_WARNINGS = 64
 
@@ -62,7 +64,7 @@ class Prober:
                     await self._woken.wait()
 
     async def survey(self) -> None:
-        """Ask all hosts at once; at most about once a second."""
+        """Ask all hosts at once, and some who have not answered yet; at most about once a second."""
         now = trio.current_time()
         if now - self._surveyed < SURVEY:
             return
@@ -77,6 +79,8 @@ class Prober:
 
         with trio.move_on_after(SURVEY):
             async with trio.open_nursery() as nursery:
+                for one in self._roster.ask_unknown(now, MOST_UNKNOWN):
+                    nursery.start_soon(self._ask, one)
                 for host_id in list(self._roster.hosts):
                     nursery.start_soon(ask, host_id)
 
@@ -95,7 +99,8 @@ class Prober:
             self._roster.abandoned(ask, trio.current_time())
             raise
         else:
-            known = hello.id in self._roster.hosts
+            before = self._roster.hosts.get(hello.id)
+            known = before is not None and before.present
             result = self._roster.answered(ask, hello, rtt, trio.current_time())
             self._tell(ask, hello, result, known=known)
         self._answered(result)

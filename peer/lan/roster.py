@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from math import inf
 from random import Random
 
@@ -125,6 +126,16 @@ class Roster:
         host.asking, host.asked, host.due = True, now, inf
         return self._asking(Ask(address, ANSWER, lane, host=host.id), now)
 
+    def ask_unknown(self, now: float, most: int) -> list[Ask]:
+        """Ask those who have not answered yet, at all their addresses and out of turn; ``most`` questions at most."""
+        asks: list[Ask] = []
+        for sighting in list(islice(self.unknown(), most)):
+            for address in sighting.addresses:
+                if len(asks) < most and not self._candidates.places[address].asking:
+                    key: Key = (sighting.source, sighting.key)
+                    asks.append(self._asking(Ask(address, ANSWER, None, key=key), now))
+        return asks
+
     def next_due(self, now: float) -> float:
         """When ``take`` may give something next; inf: not before something happens."""
         host = self._next_host()
@@ -196,13 +207,17 @@ class Roster:
         return any(host.present and now - host.since >= NEWCOMER for host in self.hosts.values())
 
     def unknown(self) -> Iterable[Sighting]:
-        """Who was announced and has not answered yet, nor anybody else at its addresses."""
+        """Who was announced and has not answered yet, nor anybody else at its addresses. Of whom others have told only
+        counts when it has been asked, and is not one more address of a host: it may be this host's own."""
+        named = {address for host in self.hosts.values() for address in self._addresses(host)}
         for known in self._candidates.unresolved():
-            verdicts = (self._candidates.places[a].verdict for a in known.sighting.addresses)
-            if known.sighting.id not in self.hosts and not any(
-                v not in ("", "unreachable") for v in verdicts
-            ):
-                yield known.sighting
+            sighting = known.sighting
+            places = {address: self._candidates.places[address] for address in sighting.addresses}
+            if sighting.source == "told":
+                places = {a: place for a, place in places.items() if place.asked > -inf and a not in named}
+            verdicts = {place.verdict for place in places.values()}
+            if places and sighting.id not in self.hosts and verdicts <= {"", "unreachable"}:
+                yield sighting
 
     # --- inside ----------------------------------------------------------------------------------------
 
@@ -290,8 +305,8 @@ class Roster:
 
     def _claimed(self, key: Key, host: KnownHost, now: float) -> None:
         """A sighting names the address at which this host answers."""
-        known = self._candidates.seen[key]
-        if known.sighting.id not in ("", host.id):
+        known = self._candidates.seen.get(key)  # it may have been dropped for another one
+        if known is None or known.sighting.id not in ("", host.id):
             return
         if known.host and known.host != host.id:
             self._unclaimed(key, known.host, now)

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +23,8 @@ __all__ = [
     "FileBody",
     "Handler",
     "Headers",
+    "Push",
+    "PushedBody",
     "Query",
     "Request",
     "RequestSource",
@@ -282,6 +284,17 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+Push = Callable[[bytes], bool]
+"""Sends a chunk at once, without the task of its connection, if nothing else is being sent; whether it was taken."""
+
+
+@runtime_checkable
+class PushedBody(Protocol):
+    """An iterator body that may also send chunks out of its turn, where its length is not told."""
+
+    def attach(self, push: Push | None) -> None:
+        """From now on by this; None: no more."""
 
 
 def error_response(error: DragonetError) -> Response:

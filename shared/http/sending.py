@@ -12,7 +12,7 @@ import trio
 
 from shared.http.errors import ClientGone, told_error
 from shared.http.heads import BODYLESS, ResponseFrame, frame_response
-from shared.http.messages import FileBody, Request, Response, failure_response
+from shared.http.messages import FileBody, Push, PushedBody, Request, Response, failure_response
 from shared.http.upgrade import HandedOverStream
 from shared.http.wire import Wire
 from shared.task.identity import redact_url
@@ -40,6 +40,7 @@ class Sender:
         self._wire = wire
         self._protocol = protocol
         self._endless: trio.CancelScope | None = None
+        self._rest = b""  # of a pushed chunk, of which the socket took a part only
         self.unfinished = False
         """Whether a response was begun and not completed: the connection must break."""
 
@@ -191,6 +192,13 @@ class Sender:
             gone = True
             scope.cancel()
 
+        def push(chunk: bytes) -> bool:
+            return not in_chunk and self._push(chunk, frame.chunked)
+
+        attach: Callable[[Push | None], None] | None = None
+        if left is None and isinstance(body, PushedBody):
+            attach = body.attach
+            attach(push)
         try:
             async with trio.open_nursery() as nursery:
                 if response.endless:
@@ -216,6 +224,8 @@ class Sender:
                     failure = error
                 nursery.cancel_scope.cancel()
         finally:
+            if attach is not None:
+                attach(None)
             ended, self._endless = self._endless is not None and not gone, None
         if complete and left:
             failure = ValueError(f"the body is {left} bytes shorter than its {frame.length} bytes")
@@ -227,12 +237,27 @@ class Sender:
         if gone and not complete:
             raise ClientGone("the client hung up while its response was sent")
         complete = complete or (ended and not in_chunk and not left)
-        if complete and frame.chunked:
-            await self._wire.send(b"0\r\n\r\n")
+        if complete and (frame.chunked or self._rest):
+            await self._wire.send(self._take_rest() + (b"0\r\n\r\n" if frame.chunked else b""))
         return complete
+
+    def _push(self, chunk: bytes, chunked: bool) -> bool:
+        """Send a small chunk now, while nothing else is being sent; whether the socket took it."""
+        whole = self._rest + (b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        taken = self._wire.send_now(whole)
+        if not taken:
+            return False
+        self._rest = whole[taken:]
+        return True
+
+    def _take_rest(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        return rest
 
     async def _send_chunk(self, chunk: bytes | memoryview, chunked: bool) -> None:
         wire = self._wire
+        if self._rest:
+            await wire.send(self._take_rest(), more=True)
         if not chunked:
             await wire.send(chunk)
         elif len(chunk) <= COALESCE_BYTES:

@@ -37,7 +37,7 @@ Admit = Callable[[str], bool]
 """Whether a caller's connection is served, by its IP address (IPv6 without brackets). Must be cheap."""
 
 EXPIRY_INTERVAL = 1.0
-"""Seconds between two looks for connections that have waited too long."""
+"""Seconds at least between two looks for connections that have waited too long."""
 
 _DEFAULT_LIMITS = ServerLimits()
 _FULL = (
@@ -197,12 +197,16 @@ class HttpServer:
             self._watches -= 1
 
     async def _expire(self) -> None:
+        shortest = min(self.limits.header_timeout, self.limits.idle_timeout)
         while True:
-            await trio.sleep(EXPIRY_INTERVAL)
             now = trio.current_time()
+            first = now + shortest  # no wait that begins from now on is over earlier
             for connection in self._connections:
                 if connection.expires <= now:
                     connection.expire()
+                elif connection.expires < first:
+                    first = connection.expires
+            await trio.sleep(max(EXPIRY_INTERVAL, first - now))
 
     async def _empty(self) -> None:
         while self._connections:

@@ -56,6 +56,10 @@ class Wire(ABC):
     async def send(self, data: bytes | bytearray | memoryview, *, more: bool = False) -> None:
         """Send all of ``data``; ``more`` says that other bytes follow at once. Raises ClientGone."""
 
+    def send_now(self, data: bytes) -> int:
+        """How many of these bytes could be sent without waiting: a connection that is broken takes none."""
+        return 0
+
     @abstractmethod
     async def send_file(self, fd: int, offset: int, length: int) -> None:
         """Send ``length`` bytes of the open file. Raises ClientGone, EOFError when the file is shorter."""
@@ -130,6 +134,12 @@ class SocketWire(Wire):
                 except OSError as error:
                     raise ClientGone(_GONE) from error
         self._relax()
+
+    def send_now(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data, _PLAIN_FLAGS)
+        except OSError:
+            return 0
 
     async def send_file(self, fd: int, offset: int, length: int) -> None:
         end = offset + length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.protocol.values import PROTOCOL_VERSION, Failure, Message, Parent, PreheatItem, TaskMeta
+from shared.protocol.values import Failure, Message, Parent, PreheatItem, TaskMeta, sent_version
 from shared.task.identity import TaskSpec
 
 
@@ -10,7 +10,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """The first frame of an assignment stream."""
 
     scheduler: str
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()
 
 
 class Beat(Message, frozen=True, tag="beat"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.protocol.values import PROTOCOL_VERSION, Failure, Message, PreheatItem, TaskMeta
+from shared.protocol.values import Failure, Message, PreheatItem, TaskMeta, sent_version
 from shared.task.identity import TaskSpec
 
 
@@ -106,12 +106,14 @@ class SourceFinished(Message, frozen=True, tag="source_finished"):
 
 class SourceFailed(Message, frozen=True, tag="source_failed"):
     """The read failed for good. ``wrong``: what was read does not have the digest by which the content is
-    known, so that none of it is what it should be."""
+    known, so that none of it is what it should be. ``offline``: the host has no network now, so that another one
+    may do better at once, and this one in a moment."""
 
     task: str
     grant: str
     failure: Failure
     wrong: bool = False
+    offline: bool = False
 
 
 class ParentFailed(Message, frozen=True, tag="parent_failed"):
@@ -202,11 +204,11 @@ class Reports(Message, frozen=True, tag="reports"):
 
     instance: str
     items: list[Report]
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()
 
 
 class ReportsTaken(Message, frozen=True, tag="reports_taken"):
     """``known`` False: the scheduler has no lease for this instance; renew it and report all again."""
 
     known: bool
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()

@@ -10,6 +10,18 @@ from shared.errors import Fault
 from shared.task.identity import TaskSpec
 
 PROTOCOL_VERSION = 1
+
+
+def _own_version() -> int:
+    return PROTOCOL_VERSION
+
+
+def sent_version() -> int:
+    """The field ``version`` of a message: this side's, and never left out, as a plain default would be; the release
+    that speaks another one must not take it for its own."""
+    return msgspec.field(default_factory=_own_version)
+
+
 VERSION_HEADER = "Dragonet-Version"
 """On piece requests and answers: the task's content version (TaskMeta.version), so versions never mix."""
 MAX_PLACES = 8
@@ -107,7 +119,7 @@ class HostLease(Message, frozen=True, tag="lease"):
     instance: str
     role: Role
     address: str
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()
     location: str = ""
     upload_slots: int = 8
     uploads: int = 0
@@ -132,7 +144,7 @@ class LeaseGranted(Message, frozen=True, tag="lease_granted"):
     scheduler: str
     ttl: float
     known: bool
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()
     secret: bytes = b""
     secret_since: float = 0.0
     beat: float = 5.0
@@ -154,7 +166,7 @@ class Hello(Message, frozen=True, tag="hello"):
     instance: str
     role: Literal["peer", "seeder", "scheduler"]
     cluster: str = "default"
-    version: int = PROTOCOL_VERSION
+    version: int = sent_version()
     release: str = ""
     name: str = ""
     location: str = ""

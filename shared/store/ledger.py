@@ -33,6 +33,7 @@ class Ledger:
         self.open: dict[str, TaskContent] = {}
         self.turns: dict[str, trio.Lock] = {}
         self.used = sum(record.size for record in records.values())
+        self._coming = 0  # bytes of pieces that are being written now
         self._folder = folder
         self._config = config
         self._clock = clock
@@ -43,6 +44,11 @@ class Ledger:
         self.used += size
         if self._room is not None:
             self._room = (self._room[0], self._room[1] - size)
+
+    def coming(self, content: TaskContent, size: int) -> None:
+        """So many bytes more of a content are being written, and need their room (negative: fewer)."""
+        content.coming += size
+        self._coming += size
 
     def opened(self, content: TaskContent) -> None:
         """A content was opened: what it really holds counts."""
@@ -94,7 +100,7 @@ class Ledger:
         chosen = choose(self._candidates(), shortage)
         if shortage > 0 and not chosen:
             quota = self._config.quota
-            raise full("quota" if quota and self.used + size > quota else "disk")
+            raise full("quota" if quota and self.used + self._coming + size > quota else "disk")
         return chosen
 
     def for_task(self, length: int | None) -> list[str]:
@@ -136,14 +142,17 @@ class Ledger:
         for task_id in self.open.keys() | self.turns.keys():
             record, content = self.records.get(task_id), self.open.get(task_id)
             if record is not None and record.meta.length is not None and not record.complete:
-                size = record.size if content is None else content.size
+                size = record.size if content is None else content.size + content.coming
                 promised += max(0, record.meta.length - size)
         return promised
 
     def _shortage(self, size: int) -> int:
-        """Bytes that are missing for ``size`` more; 0 or less when they fit."""
+        """Bytes that are missing for ``size`` more; 0 or less when they fit.
+
+        What is being written counts against the quota; of the disk it may have taken its part already.
+        """
         quota = self._config.quota
-        over_quota = self.used + size - quota if quota else 0
+        over_quota = self.used + self._coming + size - quota if quota else 0
         return max(over_quota, size - self._disk_room())
 
     def _disk_room(self) -> int:

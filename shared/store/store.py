@@ -250,10 +250,21 @@ class Store:
         """So many bytes more are held."""
         self._books.gained(size)
 
-    async def make_room(self, size: int) -> None:
-        """Evict until ``size`` bytes fit. Raises StoreFull, naming what is full."""
+    @asynccontextmanager
+    async def room(self, content: TaskContent, size: int) -> AsyncIterator[None]:
+        """Evict until ``size`` bytes more fit, and keep that room while they are written.
+
+        Raises StoreFull, naming what is full.
+        """
+        trash: list[Path] = []
         if not self._books.fits(size):
-            await self._unlink(await self._chosen(partial(self._books.for_piece, size)))
+            trash = await self._chosen(partial(self._books.for_piece, size))
+        self._books.coming(content, size)
+        try:
+            await self._unlink(trash)
+            yield
+        finally:
+            self._books.coming(content, -size)
 
     async def evict(self, size: int) -> bool:
         """Evict unpinned, unused content for ``size`` bytes; whether there was enough of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from math import inf
 from typing import Protocol
 
@@ -35,8 +35,11 @@ class Owner(Protocol):
 
     writers: trio.CapacityLimiter
 
-    async def make_room(self, size: int) -> None:
-        """Evict until ``size`` bytes fit. Raises StoreFull, naming what is full."""
+    def room(self, content: TaskContent, size: int) -> AbstractAsyncContextManager[None]:
+        """Evict until ``size`` bytes more fit, and keep that room while they are written.
+
+        Raises StoreFull, naming what is full.
+        """
 
     async def evict(self, size: int) -> bool:
         """Evict ``size`` bytes whatever the quota says; whether there was enough that may go."""
@@ -72,6 +75,8 @@ class TaskContent:
         self.users = 0
         self.own_users = 0
         """Those of ``users`` that are the store itself: they do not keep the content from being evicted."""
+        self.coming = 0
+        """Bytes of its pieces that are being written now."""
         self.touched = False
         """Whether a piece went in or out since its record was last written."""
         self.dropped = False
@@ -123,8 +128,14 @@ class TaskContent:
     async def _put_in_turn(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
-        if number not in self.held and not self.dropped:
-            await self._owner.make_room(len(data))
+        if number in self.held or self.dropped:
+            return await self._put_or_evict(number, data, expected, also)
+        async with self._owner.room(self, len(data)):
+            return await self._put_or_evict(number, data, expected, also)
+
+    async def _put_or_evict(
+        self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
+    ) -> tuple[bytes, bool]:
         try:
             return await self._put(number, data, expected, also)
         except MapFull:

@@ -103,6 +103,8 @@ class Host:
         """When it was made, in Unix seconds: of two, the older one is the cluster's."""
         self.address_of: Callable[[str], str | None] = _nowhere
         """Where another host is reached from here, by its id; None: where its scheduler says."""
+        self.is_near: Callable[[str], bool] = _anywhere
+        """Whether HOST:PORT may be that of a parent whom ``address_of`` does not know."""
         self.own_address: Callable[[], str] = str
         """Where others reach this host, for the scheduler inside this process, which would not see it; "" as told."""
         self._keep_secret = keep_secret
@@ -303,8 +305,8 @@ class Host:
                 self.sessions.admitted(assignment.task)
                 task = self.tasks.active(assignment.task)
                 if task is not None:
-                    parents = (p for p in assignment.parents if p.host != self.identity.id)
-                    task.parents = {p.host: self._reached(p) for p in parents}
+                    others = (p for p in assignment.parents if p.host != self.identity.id)
+                    task.parents = {p.host: p for p in map(self._reached, others) if self.is_near(p.address)}
                     task.pulse.beat()
             case CheckGranted():
                 self._check(assignment)
@@ -380,3 +382,7 @@ class Host:
 
 def _nowhere(host: str) -> str | None:
     return None
+
+
+def _anywhere(address: str) -> bool:
+    return True

@@ -8,6 +8,7 @@ says so, it is another instance, the stream broke, reports were lost) everything
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import NoReturn, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -16,8 +17,8 @@ import structlog
 import trio
 
 from shared.errors import DragonetError, InvalidRequest, Unavailable
-from shared.http.client import HttpClient
-from shared.http.frames import FrameDecoder
+from shared.http.client import Feeds, HttpClient
+from shared.http.frames import FrameDecoder, frame
 from shared.protocol import (
     MSGPACK,
     Assignment,
@@ -33,6 +34,7 @@ from shared.protocol import (
     decode_reports_taken,
     encode,
 )
+from shared.protocol.checks import check_assignment
 from shared.swarm.identity import HostIdentity
 from shared.swarm.outbox import Outbox
 from shared.swarm.pulse import Pulse
@@ -44,11 +46,15 @@ CALL_TIMEOUT = 5.0
 SHORTEST_LEASE = 0.3
 """Seconds; a scheduler that grants less is not renewed more often for it."""
 FIRST_RETRY, LAST_RETRY = 0.1, 3.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+"""Seconds from one time that everything is told to the next."""
 REFUSALS = frozenset({400, 409, 413, 422})
 """Answers that would be the same again; on all others the call is made once more."""
 BEATS = 3.0
 SHORTEST_SILENCE, SILENCE = 1.0, 15.0
 """So many beats of the scheduler may be missed, in seconds at least and at most, before the stream is opened anew."""
+BEAT = frame(encode(Beat()))
+"""A sign of life, as schedulers send it."""
 RING_TIMEOUT, RING_RETRY = 2.0, 1.0
 """As CALL_TIMEOUT and LAST_RETRY, for a scheduler that is one of a ring: it comes and goes, and others take over."""
 
@@ -88,8 +94,10 @@ class SchedulerLink:
         *,
         name: str = "",
         ring: bool = False,
+        feeds: Feeds | None = None,
     ) -> None:
-        """``name`` is the scheduler's among those that the owner has links to; ``ring``: each of them is a host."""
+        """``name`` is the scheduler's among those that the owner has links to; ``ring``: each of them is a host.
+        ``feeds`` looks at the streams of all links together."""
         self.name = name
         self.ring = ring
         self.url = url.rstrip("/")
@@ -102,12 +110,14 @@ class SchedulerLink:
         self._silence = SILENCE
         self._identity = owner.identity
         self._client = client
+        self._feeds = feeds
         self._owner = owner
         self._on_change = on_change
         self._leased = False
         self._streaming = False
         self._renew = trio.Event()
         self._untold = trio.Event()
+        self._told_unread = self._told_refused = False
         self._forgotten = False
         self._telling = trio.CancelScope()
         self._pulse = Pulse()
@@ -182,13 +192,19 @@ class SchedulerLink:
         return granted.ttl if granted.ttl > SHORTEST_LEASE else SHORTEST_LEASE
 
     async def _keep_telling(self) -> None:
-        """Tell everything whenever it is unknown. Beside the renewals: telling much outlasts a lease."""
+        """Tell everything whenever it is unknown. Beside the renewals: telling much outlasts a lease. One that
+        forgets again and again is told ever more seldom."""
+        told_at, pause = -inf, 0.0
         while True:
             await self._untold.wait()
             self._untold = trio.Event()
             with trio.CancelScope() as self._telling:
                 forgotten, self._forgotten = self._forgotten, False
                 if forgotten:
+                    await trio.sleep_until(told_at + pause)
+                    now = trio.current_time()
+                    pause = FIRST_PAUSE if now - told_at > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+                    told_at = now
                     await self._owner.tell_anew(True, self)
                 await self._owner.catch_up(self)
 
@@ -213,12 +229,13 @@ class SchedulerLink:
             await self._pulse.wait()
         frames = FrameDecoder()
         headers = {"Accept": MSGPACK}
-        async with self._client.stream(
-            "GET",
+        async with self._client.feed(
             self._host_url("/assignments"),
             headers=headers,
             timeout=self._timeout,
             read_timeout=self._silence,
+            quiet=BEAT,
+            feeds=self._feeds,
         ) as answer:
             if answer.status != 200:
                 raise Unavailable(
@@ -232,8 +249,12 @@ class SchedulerLink:
     async def _heard(self, payload: bytes) -> None:
         try:
             assignment: Assignment = decode_assignment(payload)
-        except msgspec.ValidationError as error:  # a kind of assignment that only newer schedulers know
-            log.warning("an assignment cannot be read and is left out", scheduler=self.url, cause=str(error))
+            check_assignment(assignment)
+        except (msgspec.ValidationError, InvalidRequest) as error:
+            # one of a scheduler that wants no good, or of a kind that only newer ones know
+            tell = log.debug if self._told_unread else log.warning
+            self._told_unread = True
+            tell("an assignment cannot be read and is left out", scheduler=self.url, cause=str(error))
             return
         except (msgspec.MsgspecError, RecursionError) as error:
             raise Unavailable(f"what answers at {self.url} is not a dragonet scheduler: {error}") from None
@@ -257,10 +278,12 @@ class SchedulerLink:
                     self._renew.set()
                     continue
                 await self._deliver(batch)
-                retry = FIRST_RETRY
+                retry, self._told_refused = FIRST_RETRY, False
             except DragonetError as error:
                 if isinstance(error, InvalidRequest):
-                    log.warning("reports were refused and are dropped", scheduler=self.url, cause=str(error))
+                    tell = log.debug if self._told_refused else log.warning
+                    self._told_refused = True
+                    tell("reports were refused and are dropped", scheduler=self.url, cause=str(error))
                 else:
                     log.debug("reports were not delivered", scheduler=self.url, cause=str(error))
                     self.outbox.put_back(batch)
@@ -308,7 +331,7 @@ class SchedulerLink:
                 self._on_change(None)
             return
         if before or self.lost_since is None:
-            tell = log.info if self.ring else log.warning
+            tell = log.debug if self.ring else log.warning  # the LAN tells of hosts that are lost
             tell("the scheduler does not answer", scheduler=self.url, cause=why)
             self.lost_since = trio.current_time()
         self._on_change(f"the scheduler at {self.url} is not reached: {why or 'connecting'}")

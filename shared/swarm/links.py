@@ -15,11 +15,12 @@ import msgspec
 import structlog
 import trio
 
-from shared.http.client import HttpClient
+from shared.http.client import Feeds, HttpClient
 from shared.protocol import (
     Assignment,
     CheckGranted,
     Failure,
+    FreshWanted,
     HostLease,
     LeaseGranted,
     ParentsAssigned,
@@ -39,7 +40,8 @@ from shared.protocol import (
 )
 from shared.swarm.identity import HostIdentity
 from shared.swarm.link import SchedulerLink
-from shared.swarm.links_owner import CONFIGURED, LinksOwner, PreheatOrder
+from shared.swarm.links_owner import CONFIGURED, LinksOwner
+from shared.swarm.order_book import OrderBook, may_order
 from shared.swarm.ownership import Ownership
 from shared.swarm.pulse import Pulse
 
@@ -58,12 +60,8 @@ MAX_UNTOLD = 1000
 """Reports queued at most while everything held is told anew."""
 STRIDE = 50
 """Tasks that are looked at without letting others run."""
-NO_LOGIN = (
-    "this host shows its own login to a registry for the scheduler of its configuration only: give credentials "
-    "with the preheat, or configure the scheduler there (host.scheduler)"
-)
-MAX_GRANTS, MAX_JOBS, MAX_SEEN = 1000, 256, 1000
-"""Checks and preheats of which it is remembered who ordered them, and schedulers that gave a lease before."""
+MAX_GRANTS, MAX_SEEN = 1000, 1000
+"""Checks of which it is remembered who ordered them, and schedulers that gave a lease before."""
 
 
 class Links:
@@ -80,8 +78,10 @@ class Links:
         self._client = client
         self._owner = owner
         self._on_change = on_change
+        self._feeds = Feeds()
         self._ownership = Ownership(owner.spec_of)
         self._links: dict[str, SchedulerLink] = {}
+        self._reached: frozenset[str] = frozenset()
         self._scopes: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._lost_since: float | None = None
@@ -89,22 +89,30 @@ class Links:
         self._moved = trio.Event()
         self._untold: dict[str, list[str]] = {}
         self._checks: dict[str, str] = {}
-        self._jobs: dict[int, str] = {}
+        self._orders = OrderBook(owner)
         self._seen: dict[str, None] = {}
 
-    def use(self, schedulers: Mapping[str, str], *, ring: bool = False) -> None:
+    def use(self, schedulers: Mapping[str, str], *, ring: bool = False, own: str = "") -> None:
         """The schedulers to use from now on, all of them: URLs by name. Links that stay are kept; the others are
-        closed, and their leases given up. ``ring``: they are hosts, each with a scheduler inside."""
-        wanted = {name: url.rstrip("/") for name, url in schedulers.items()}
+        closed, and their leases given up. ``ring``: they are hosts, each with a scheduler inside. ``own``: the URL of
+        the one within this process. Unless one is configured, nobody else is told of what not everybody may have."""
+        wanted = {name: (url.rstrip("/"), ring) for name, url in schedulers.items()}
+        here, aside = self.identity.id, ""
+        if own and not {CONFIGURED, here} & wanted.keys():
+            wanted[here], aside = (own.rstrip("/"), True), here
         for name, link in list(self._links.items()):
-            if wanted.get(name) != link.url or link.ring != ring:
+            if wanted.get(name) != (link.url, link.ring):
                 self._close(name)
-        for name, url in wanted.items():
+        for name, (url, of_ring) in wanted.items():
             if name not in self._links:
-                self._open(name, url, ring)
+                self._open(name, url, of_ring)
+        trusted = None if CONFIGURED in wanted else here if here in wanted else ""
+        if (trusted, aside) != (self._ownership.trusted, self._ownership.aside):
+            self._ownership.trusted, self._ownership.aside = trusted, aside
+            self._moved.set()
         self._review()
         if not self.connected:
-            words = "connecting to the scheduler" if wanted else "no scheduler is known"
+            words = "connecting to the scheduler" if schedulers else "no scheduler is known"
             self._on_change(words)
 
     def reopen(self) -> None:
@@ -121,6 +129,7 @@ class Links:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                nursery.start_soon(self._feeds.run)
                 for name, link in self._links.items():
                     nursery.start_soon(self._run_link, link, self._scopes[name])
                 nursery.start_soon(self._keep_reviewing)
@@ -139,12 +148,19 @@ class Links:
 
     @property
     def connected(self) -> bool:
-        """Whether any scheduler is."""
-        return any(link.connected for link in self._links.values())
+        """Whether any scheduler is (but for one within this process that decides only for what is private)."""
+        aside = self._ownership.aside
+        return any(link.connected for name, link in self._links.items() if name != aside)
 
     def lost_for(self, task_id: str) -> float:
         """Seconds for which no scheduler that could decide for the task has been connected; 0 while one is."""
+        if self._ownership.trusted is not None and self._ownership.is_private(task_id):
+            return self.silent_for(self._ownership.trusted)
         return 0.0 if self._lost_since is None else trio.current_time() - self._lost_since
+
+    def trusts_owner(self, task_id: str) -> bool:
+        """Whether the scheduler of the configuration, or this host itself, decides for the task."""
+        return self._ownership.owner(task_id) in (CONFIGURED, self.identity.id, "")
 
     def silent_for(self, name: str) -> float:
         """Seconds for which this scheduler has not been connected; infinite where there is no such link."""
@@ -177,7 +193,9 @@ class Links:
 
     def _concerned(self, task_id: str, report: Report) -> SchedulerLink | None:
         """The link of the task's owner, which is told first what it has to know, if it is another one than before."""
-        if isinstance(report, PeerRegistered | PeerHolding):
+        if isinstance(report, FreshWanted):
+            self._ownership.note(task_id, report.spec)
+        elif isinstance(report, PeerRegistered | PeerHolding):
             self._ownership.note(task_id, report.spec)
             if not self._ownership.was_told(task_id):  # there is nothing else to tell of it
                 self._ownership.tell(task_id, trio.current_time())
@@ -205,7 +223,7 @@ class Links:
 
     def _ordering(self, job: int) -> SchedulerLink | None:
         """The scheduler that ordered it: nobody else is told."""
-        return self._links.get(self._jobs.get(job, ""))
+        return self._links.get(self._orders.giver(job))
 
     # --- LinkOwner -------------------------------------------------------------------------------------
 
@@ -221,7 +239,7 @@ class Links:
         if link.name != CONFIGURED:
             lease = msgspec.structs.replace(lease, secret=b"", secret_since=0.0)
         resuming = bool(link.scheduler) or link.url in self._seen
-        preheats = lease.preheats and self._takes_orders(link)
+        preheats = lease.preheats and may_order(link, lease.role)
         return msgspec.structs.replace(lease, resuming=resuming, preheats=preheats)
 
     async def leased(self, granted: LeaseGranted, link: SchedulerLink) -> None:
@@ -265,7 +283,7 @@ class Links:
     async def assigned(self, assignment: Assignment, link: SchedulerLink) -> None:
         """A scheduler's decision: obeyed where that one decides."""
         if isinstance(assignment, ResolveWanted | PreheatWanted | PreheatOver):
-            await self._ordered(assignment, link)
+            await self._orders.take(assignment, link, self.identity.role)
             return
         task_id = getattr(assignment, "task", "")
         if isinstance(assignment, SourceGranted | CheckGranted):
@@ -276,31 +294,6 @@ class Links:
         if isinstance(assignment, CheckGranted):
             _remember(self._checks, assignment.grant, link.name, MAX_GRANTS)
         await self._owner.assigned(assignment)
-
-    async def _ordered(self, order: PreheatOrder, link: SchedulerLink) -> None:
-        trusted = link.name == CONFIGURED
-        if not self._takes_orders(link):
-            words = "this host preheats for the scheduler of its configuration only, and that is another one"
-        elif self._jobs.get(order.job, link.name) != link.name:
-            words = "another scheduler ordered a preheat of this number"
-        elif isinstance(order, PreheatWanted) and order.own_login and not trusted:
-            words = NO_LOGIN
-        else:
-            _remember(self._jobs, order.job, link.name, MAX_JOBS)
-            await self._owner.ordered(order, own_login=trusted)
-            return
-        log.debug("a preheat is refused", scheduler=link.url, cause=words)
-        failure = Failure(words, fault="reader")
-        if isinstance(order, ResolveWanted):
-            link.report(Resolved(order.job, failure=failure))
-        elif isinstance(order, PreheatWanted):
-            for item in order.items:
-                link.report(Preheated(order.job, item.spec.task_id, failure=failure))
-
-    def _takes_orders(self, link: SchedulerLink) -> bool:
-        """Whether a scheduler may have this host preheat, and so read what nobody here has asked for. One that was
-        found may have a seeder do so, which reads for others anyway; hosts may have nobody do so."""
-        return link.name == CONFIGURED or (self.identity.role == "seeder" and not link.ring)
 
     def _refuse(self, assignment: Assignment, link: SchedulerLink) -> None:
         """Another scheduler decides for the task. Nobody is to wait for this host."""
@@ -313,7 +306,7 @@ class Links:
             self._refuse_read(assignment, link)
         elif isinstance(assignment, CheckGranted):
             link.report(SourceChecked(assignment.task, assignment.grant, None))
-        elif isinstance(assignment, ParentsAssigned):
+        elif isinstance(assignment, ParentsAssigned) and self._owner.spec_of(assignment.task) is not None:
             self._ownership.take_leave(link.name, assignment.task, trio.current_time())
 
     def _refuse_read(self, granted: SourceGranted, link: SchedulerLink) -> None:
@@ -327,7 +320,9 @@ class Links:
     # --- coming and going --------------------------------------------------------------------------------
 
     def _open(self, name: str, url: str, ring: bool) -> None:
-        link = SchedulerLink(url, self._client, self, self._link_changed, name=name, ring=ring)
+        link = SchedulerLink(
+            url, self._client, self, self._link_changed, name=name, ring=ring, feeds=self._feeds
+        )
         self._links[name] = link
         self._scopes[name] = trio.CancelScope()
         self._ownership.add(name)
@@ -356,14 +351,17 @@ class Links:
             self._lost_since = None
         elif self._lost_since is None and self._nursery is not None:
             self._lost_since = now
-        usable = frozenset(name for name, link in self._links.items() if _usable(link, now))
+        reached = frozenset(name for name, link in self._links.items() if _usable(link, now))
+        usable = reached - {self._ownership.aside}
         lost = self._ownership.decide(usable)
         for name in lost:
             self._links[name].outbox.clear()
         self._stirred.beat()
+        if reached != self._reached:
+            self._reached = reached
+            self._moved.set()
         if usable != self.usable:
             self.usable = usable
-            self._moved.set()
             self.changed.beat()
 
     async def _keep_reviewing(self) -> None:
@@ -373,7 +371,7 @@ class Links:
             broken = (link for link in self._links.values() if not link.connected and _usable(link, now))
             with trio.move_on_at(min((_grace_ends(link) for link in broken), default=inf)):
                 await self._stirred.wait()
-            if any(not _usable(self._links[name], trio.current_time()) for name in self.usable):
+            if any(not _usable(self._links[name], trio.current_time()) for name in self._reached):
                 self._review()
 
     async def _keep_moving(self) -> None:
@@ -390,7 +388,7 @@ class Links:
             if number % STRIDE == STRIDE - 1:
                 await trio.lowlevel.checkpoint()
             owner = self._ownership.owner(task_id)
-            if owner in self.usable and not self._ownership.is_told(task_id):
+            if owner in self._reached and not self._ownership.is_told(task_id):
                 self._untold.setdefault(owner, []).append(task_id)
         for name in self._untold:
             if name in self._links:

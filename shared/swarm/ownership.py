@@ -2,8 +2,9 @@
 
 All that counts are the *deciding* members: those that can be used, or, while none can, those that could
 last (or all). A task belongs to one of them (see ``ring``), by the id that all generations of its content have in
-common. What a scheduler was told of a task is noted by a mark; a scheduler that may have lost what it was told
-gets another mark, so that it is told again.
+common. What not everybody may have (its scope is a secret, with which its pieces can be had) belongs to a member
+that is trusted, where not all are. What a scheduler was told of a task is noted by a mark; a scheduler that may have
+lost what it was told gets another mark, so that it is told again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ class Ownership:
 
     def __init__(self, spec_of: Callable[[str], TaskSpec | None]) -> None:
         self.deciding: frozenset[str] = frozenset()
+        self.trusted: str | None = None
+        """Who decides for what not everybody may have; "" for nobody, None where all members are trusted."""
+        self.aside = ""
+        """A member that decides for nothing else."""
         self._spec_of = spec_of
+        self._private: dict[str, bool] = {}
         self._marks: dict[str, Mark] = {}
         self._told: dict[str, Mark] = {}
         self._owners: dict[str, tuple[str, int]] = {}  # and after how many changes that was so
@@ -69,7 +75,7 @@ class Ownership:
     def decide(self, usable: frozenset[str]) -> frozenset[str]:
         """These members can be used now. Those that do not decide any more, but are still there: what was on its
         way to them is told to others."""
-        members = frozenset(self._marks)
+        members = frozenset(self._marks) - {self.aside}
         before = self.deciding
         self.deciding = usable or (before & members) or members
         if self.deciding == before:
@@ -87,6 +93,8 @@ class Ownership:
 
     def owner(self, task_id: str) -> str:
         """Who decides for a task; "" when there is nobody."""
+        if self.trusted is not None and self.is_private(task_id):
+            return self.trusted
         if len(self.deciding) <= 1:
             return next(iter(self.deciding), "")
         known = self._owners.get(task_id)
@@ -98,8 +106,26 @@ class Ownership:
         self._owners[task_id] = found, len(self._changes)
         return found
 
+    def is_private(self, task_id: str) -> bool:
+        """Whether not everybody may have the content of a task, as far as this host knows."""
+        private = self._private.get(task_id)
+        if private is None:
+            spec = self._spec_of(task_id)
+            if spec is None:
+                return False
+            private = self._note_private(task_id, bool(spec.scope))
+        return private
+
+    def _note_private(self, task_id: str, private: bool) -> bool:
+        if len(self._private) >= self._limit:
+            self._sort_out()
+        self._private[task_id] = private
+        return private
+
     def note(self, task_id: str, spec: TaskSpec) -> None:
         """The spec of a task was heard of; one that is another task's says nothing."""
+        if spec.scope and task_id not in self._private and spec.task_id == task_id:
+            self._note_private(task_id, True)
         if spec.generation and task_id not in self._keys and spec.task_id == task_id:
             if len(self._keys) >= self._limit:
                 self._sort_out()
@@ -139,13 +165,16 @@ class Ownership:
         self._told.pop(task_id, None)
         self._owners.pop(task_id, None)
         self._keys.pop(task_id, None)
+        self._private.pop(task_id, None)
 
     # --- taking leave ----------------------------------------------------------------------------------
 
     def take_leave(self, member: str, task_id: str, now: float) -> None:
         """The member is to hear, in a while, that another one decides for the task now."""
         if member in self._marks:
-            self._farewells.setdefault(member, {}).setdefault(task_id, now)
+            waiting = self._farewells.setdefault(member, {})
+            if len(waiting) < self._limit:
+                waiting.setdefault(task_id, now)
 
     @property
     def leaving(self) -> bool:
@@ -190,7 +219,9 @@ class Ownership:
             del self._told[task_id]
         for task_id in [task_id for task_id in self._keys if self._spec_of(task_id) is None]:
             del self._keys[task_id]
-        self._limit = max(REMEMBERED, 2 * len(self._told), 2 * len(self._keys))
+        for task_id in [task_id for task_id in self._private if self._spec_of(task_id) is None]:
+            del self._private[task_id]
+        self._limit = max(REMEMBERED, 2 * max(len(self._told), len(self._keys), len(self._private)))
 
     def __repr__(self) -> str:
         return f"<Ownership of {len(self._told)} tasks among {len(self.deciding)}>"

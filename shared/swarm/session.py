@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError, Unavailable
+from shared.offline import Offline, is_offline
 from shared.protocol import Failure, PeerLeft, PeerRegistered
 from shared.swarm.download import Download
 from shared.swarm.generations import MovedOn
@@ -32,6 +33,9 @@ QUIET = 5.0
 """Seconds without a new piece after which the scheduler is told once more what is wanted."""
 WATCH = 0.5
 """Seconds between looks at whether the scheduler has been silent for too long."""
+UNDECIDED, STUCK = 60.0, 300.0
+"""Seconds for which a scheduler that was merely found may leave a download without a decision, or without a new piece:
+anybody can be found on a network. An origin may be slow, so the latter are many."""
 
 
 class Session:
@@ -250,6 +254,7 @@ class Sessions:
         task, host = session.task, self._host
         patience = host.engine.config.scheduler_patience
         held, quiet_since = -1, trio.current_time()
+        offline = Offline()
         told_at = quiet_since
         while True:
             now = trio.current_time()
@@ -259,12 +264,32 @@ class Sessions:
                 told_at = now
                 self._register(session)  # whatever was lost on the way is told again
             link = host.link
-            if link is None or (link.lost_for(task.id) > patience and now - quiet_since > patience):
-                await self._read_alone(session)
-                return
+            lost = link is None or (link.lost_for(task.id) > patience and now - quiet_since > patience)
+            if lost or self._is_stuck(session, now - quiet_since):
+                again = await self._read_alone(session, offline)
+                if again == math.inf:
+                    return
+                await trio.sleep_until(again)
             await trio.sleep(WATCH)
 
-    async def _read_alone(self, session: Session) -> None:
+    def _is_stuck(self, session: Session, quiet: float) -> bool:
+        """Whether a scheduler that need not be trusted keeps a download waiting for nothing, for so many seconds."""
+        task, link = session.task, self._host.link
+        if (
+            quiet <= UNDECIDED
+            or link is None
+            or link.trusts_owner(task.id)
+            or self._host.reads.reading(task.id)
+        ):
+            return False
+        if quiet <= STUCK and (task.meta is not None or task.parents):
+            return False
+        log.warning("the host that schedules a content brings it no further", task=task.id)
+        return True
+
+    async def _read_alone(self, session: Session, offline: Offline) -> float:
+        """Read the origin; gives when to see to it again, infinite for never."""
+        held = len(session.task.held)
         try:
             if session.cluster_only:
                 raise Unavailable(
@@ -279,20 +304,31 @@ class Sessions:
             if not session.task.complete:
                 raise SourceError("the origin was read, but pieces are missing: try again", fault="reader")
         except DragonetError as error:
+            if is_offline(error):
+                if len(session.task.held) != held:
+                    offline.end()
+                offline.failed(trio.current_time())
+                if offline.again_at() < math.inf:
+                    return offline.again_at()
             session.error = error
             session.task.pulse.beat()
+        return math.inf
 
     async def _read_somewhere(self, session: Session) -> None:
-        """At one of the named places after the other, until one has given all. Raises what the first one said."""
+        """At one of the named places after the other, until one has given all. Raises what the first one said; one
+        that this host cannot reach for having no network counts still."""
+        unreached: dict[str, DragonetError] = {}
         while True:
-            places = [spec for spec in session.task.places.specs() if spec.url not in session.refused]
+            known = {**unreached, **session.refused}
+            places = [spec for spec in session.task.places.specs() if spec.url not in known]
             if not places:
-                raise next(iter(session.refused.values()))
+                raise next(iter(known.values()))
             try:
                 await self._host.reads.read_alone(session.task, places[0], session.download.throttle)
                 return
             except SourceError as error:
-                session.refused[places[0].url] = error
+                failed = unreached if is_offline(error) else session.refused
+                failed[places[0].url] = error
 
 
 def _apply_limit(session: Session) -> None:

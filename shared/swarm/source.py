@@ -13,8 +13,9 @@ import msgspec
 import structlog
 import trio
 
-from shared.errors import DragonetError, InvalidRequest, SourceError, StoreError
+from shared.errors import DragonetError, Fault, InvalidRequest, SourceError, StoreError
 from shared.nursery import open_nursery
+from shared.offline import is_offline
 from shared.protocol import (
     Failure,
     SourceFailed,
@@ -73,6 +74,10 @@ class SourceReads:
         """How far the reads of a task have come: for a scheduler that did not grant them."""
         return [sink.progress(grant) for grant, sink in self._sinks.items() if sink.task_id == task_id]
 
+    def reading(self, task_id: str) -> bool:
+        """Whether the task is being read here."""
+        return any(sink.task_id == task_id for sink in self._sinks.values())
+
     @property
     def running(self) -> int:
         """Reads under way."""
@@ -96,10 +101,13 @@ class SourceReads:
                 async with self._tasks.used(granted.spec, granted.task) as task:
                     await self._read_vouched(granted, task)
         except SourceError as error:
-            failure = Failure(str(error), error.origin_status, error.retry_after, error.fault)
-            self._failed(granted, failure, wrong=isinstance(error, _Wrong))
+            offline = is_offline(error)
+            fault: Fault = "reader" if offline else error.fault
+            failure = Failure(str(error), error.origin_status, error.retry_after, fault)
+            self._failed(granted, failure, wrong=isinstance(error, _Wrong), offline=offline)
         except DragonetError as error:
-            self._failed(granted, Failure(str(error), None, error.retry_after, "reader"))
+            failure = Failure(str(error), None, error.retry_after, "reader")
+            self._failed(granted, failure, offline=is_offline(error))
         except Exception as error:
             log.error("source read ended by a defect", task=granted.task, error=repr(error), exc_info=True)
             self._failed(granted, Failure(f"a defect in dragonet: {error!r}", fault="reader"))
@@ -138,15 +146,18 @@ class SourceReads:
             await self._origin.read(job, sink)
             nursery.cancel_scope.cancel()
 
-    def _failed(self, granted: SourceGranted, failure: Failure, *, wrong: bool = False) -> None:
-        log.warning(
+    def _failed(
+        self, granted: SourceGranted, failure: Failure, *, wrong: bool = False, offline: bool = False
+    ) -> None:
+        say = log.info if offline else log.warning  # it may well be over in a moment
+        say(
             "reading the source failed",
             task=granted.task,
             url=redact_url(granted.spec.url),
             status=failure.status,
             cause=failure.words,
         )
-        self._reporter.report(SourceFailed(granted.task, granted.grant, failure, wrong))
+        self._reporter.report(SourceFailed(granted.task, granted.grant, failure, wrong, offline))
 
 
 class _Wrong(SourceError):

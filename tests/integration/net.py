@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import http.client
 import json
 import os
 import random
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +21,7 @@ _POLL = 0.02
 _WORKER = int("0" + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")) % 4
 _PORTS = range(20000 + 3000 * _WORKER, 23000 + 3000 * _WORKER)
 """Below the kernel's ephemeral range, so that no outgoing connection takes a port handed out here; every
-worker of pytest-xdist has its own."""
+worker of pytest-xdist has its own, and runs beside each other see from locks what is taken."""
 
 _taken: set[int] = set()
 _ports_lock = threading.Lock()
@@ -42,11 +45,11 @@ def wait_until(condition: Callable[[], _T], what: str, timeout: float = 30.0, po
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on, handed out once per test process."""
+    """A TCP port that nobody listens on, handed out to nobody else while this test process lives."""
     with _ports_lock:
         for _ in range(2000):
             port = _chooser.choice(_PORTS)
-            if port in _taken:
+            if port in _taken or not _locked(port):
                 continue
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,6 +60,22 @@ def free_port(host: str = "127.0.0.1") -> int:
             _taken.add(port)
             return port
     raise GaveUp("no free TCP port found")
+
+
+def _locked(port: int) -> bool:
+    """Take a port for this process: byte ``port`` of a file is locked until it ends. Whether it was free."""
+    try:
+        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _locks() -> int:
+    """The descriptor of the file of locks. It stays open: closing it would give all of them back."""
+    path = f"{tempfile.gettempdir()}/dragonet-test-ports-{os.geteuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 @dataclass(frozen=True)

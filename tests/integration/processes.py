@@ -16,7 +16,7 @@ from tests.integration.metrics import Metrics, parse_metrics
 from tests.integration.net import GaveUp, request, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_TIMEOUT = 20.0
+READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 40.0
 BAD_WORDS = ("Traceback", "ExceptionGroup", "Segmentation fault", "Fatal Python error", "RuntimeWarning")
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from types import TracebackType
 
-from tests.integration.net import connect, free_port
+from tests.integration.net import connect
 
 
 class Recorder:
@@ -15,12 +15,11 @@ class Recorder:
 
     def __init__(self, target: str = "") -> None:
         self.target = target
-        self.address = f"127.0.0.1:{free_port()}"
         self._recorded: list[bytearray] = []
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        host, _, port = self.address.partition(":")
-        self._listener = socket.create_server((host, int(port)))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._listener.settimeout(0.2)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]

@@ -16,6 +16,7 @@ from tests.integration.cluster import Cluster, Peer, RunningGet
 from tests.integration.net import Answer, request, wait_until
 from tests.integration.origins import Gate, Origin, random_content
 from tests.integration.processes import dragonet_command
+from tests.integration.recording import Recorder
 from tests.programs import require_program
 from tests.registry import PASSWORD, USER, DockerRegistry, htpasswd
 from tests.unit.cdn.fakes import random_bytes
@@ -51,6 +52,19 @@ def started(cluster: Cluster, *arguments: str) -> Iterator[RunningGet]:
         yield running
     finally:
         running.end()
+
+
+@contextmanager
+def watching(cluster: Cluster, url: str) -> Iterator[RunningGet]:
+    """``dragonet preheat URL`` in the background, which has learnt the number of its preheat."""
+    assert cluster.scheduler is not None
+    with (
+        Recorder(cluster.scheduler.address) as relay,
+        started(cluster, "preheat", url, "--scheduler", f"http://{relay.address}") as running,
+    ):
+        asks = b"GET /v1/preheats/"
+        wait_until(lambda: any(asks in stream for stream in relay.streams), "the command watches its preheat")
+        yield running
 
 
 def preheat(cluster: Cluster, what: str, *flags: str, code: int = 0) -> dict[str, Any]:
@@ -345,7 +359,7 @@ def test_an_interrupted_command_leaves_the_preheat_and_it_can_be_cancelled(
     scheduler = cluster.scheduler
     gate = Gate(MIB)
     url = origin.add("/file.bin", FILE, gate=gate)
-    with started(cluster, "preheat", url, "--scheduler", scheduler.url) as running:
+    with watching(cluster, url) as running:
         gate.wait_reached()
         running.interrupt()
         result = running.wait()
@@ -379,7 +393,7 @@ def test_a_scheduler_that_is_restarted_knows_nothing_of_it_and_says_so(
     scheduler = cluster.scheduler
     gate = Gate(MIB)
     url = origin.add("/file.bin", FILE, gate=gate)
-    with started(cluster, "preheat", url, "--scheduler", scheduler.url) as running:
+    with watching(cluster, url) as running:
         gate.wait_reached()
         scheduler.kill()
         scheduler.restart()

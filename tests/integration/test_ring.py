@@ -165,15 +165,26 @@ def test_preheats_are_refused_in_words(make_ring: Callable[..., Ring], origin: O
 
 
 def test_private_content(make_ring: Callable[..., Ring], origin: Origin) -> None:
-    """Who shows the same credentials shares it; who shows none, or others, gets nothing of it."""
+    """Nobody else is told of it, neither another host nor a scheduler that was found: each host has its own."""
     ring = make_ring(3).start()
     url = origin.add("/private.bin", CONTENT)
     mine = ("--header", "Authorization: Bearer of-mine")
     for result in ring.cluster.get_all(url, ring.hosts, *mine):
-        result.check(CONTENT)
-    assert origin.count("/private.bin").body == len(CONTENT)
-    other = ring.cluster.get(url, ring.hosts[0], "--header", "Authorization: Bearer of-another")
-    assert other.check(CONTENT).sources["origin"] == len(CONTENT)
+        assert result.check(CONTENT).sources["origin"] == len(CONTENT)
+    again = ring.cluster.get(url, ring.hosts[0], *mine)
+    assert again.check(CONTENT).sources["store"] == len(CONTENT)
+    scheduler = ring.start_scheduler()
+    ring.wait_mode("scheduler")
+    later = origin.add("/later.bin", SMALL[1])
+    for result in ring.cluster.get_all(later, ring.hosts, *mine):
+        assert result.check(SMALL[1]).sources["origin"] == len(SMALL[1])
+    other = ring.cluster.get(later, ring.hosts[0], "--header", "Authorization: Bearer of-another")
+    assert other.check(SMALL[1]).sources["origin"] == len(SMALL[1])
+    public = origin.add("/public.bin", SMALL[0])
+    for result in ring.cluster.get_all(public, ring.hosts):
+        result.check(SMALL[0])
+    tasks = get_json(scheduler.address, "/v1/tasks")["tasks"]
+    assert [task["url"] for task in tasks] == [public]
     for host in ring.hosts:
         assert "of-mine" not in host.log
 
@@ -305,7 +316,7 @@ def test_who_leaves_says_so(make_ring: Callable[..., Ring], origin: Origin) -> N
     ring.cluster.get(url, others[0]).check(CONTENT)
     leaving.terminate()
     assert leaving.wait() == 0
-    ring.wait_whole(others, timeout=5)
+    ring.wait_whole(others)
     assert ring.cluster.get(url, others[1]).check(CONTENT).sources["peer"] == len(CONTENT)
     assert origin.count(url.removeprefix(origin.url)).body == len(CONTENT)
 

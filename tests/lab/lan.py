@@ -6,6 +6,7 @@ itself; nothing else is told to it unless a test does.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,15 @@ class LanHost(Daemon):
     def sent(self) -> int:
         """Bytes of pieces that it has given to others since its start."""
         return int(self.metrics().value("dragonet_sent_bytes_total"))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this event, oldest first; "at" is their time in Unix seconds."""
+        lines = (json.loads(line) for line in self.log.splitlines() if f'"{event}"' in line)
+        return [
+            {**line, "at": datetime.fromisoformat(line["timestamp"]).timestamp()}
+            for line in lines
+            if line.get("event") == event
+        ]
 
     # --- what it is told to do --------------------------------------------------------------------
 

@@ -138,6 +138,14 @@ class Cable:
         for destination, via in self.network.routes:
             self.add_route(destination, via)
 
+    def readdress(self) -> None:
+        """Switch the card off, and on again with another IPv4 address, as another network would give one."""
+        self.down()
+        before, self.address = self.address, f"{self.network.prefix}.{self.network.take_number()}"
+        self._ip("addr", "del", f"{before}/24", "dev", self.device)
+        self._ip("addr", "add", f"{self.address}/24", "dev", self.device)
+        self.up()
+
     def add_route(self, destination: str, via: str) -> None:
         """A way to ``destination`` (a prefix) through the machine ``via`` of this network (unless it is this one)."""
         if via == self.address:

@@ -10,11 +10,21 @@ import pytest
 
 from tests.integration.net import wait_until
 from tests.integration.origins import MIB, Gate, random_content
-from tests.lab.lan import LanLab
+from tests.lab.lan import LanHost, LanLab
 
 pytestmark = pytest.mark.root
 
 CONTENT = random_content(24 * MIB + 1, seed=51)
+
+
+def longest_search(hosts: list[LanHost]) -> float:
+    """Of all pairs, the most seconds from when the later one began to take part until it had been found."""
+    began: dict[str, float] = {host.id: host.said("takes part in the LAN")[0]["at"] for host in hosts}
+    return max(
+        float(found["at"]) - max(began[host.id], began[found["host"]])
+        for host in hosts
+        for found in host.said("host found")
+    )
 
 
 def test_five_hosts_find_each_other_and_the_origin_is_read_once(
@@ -27,6 +37,9 @@ def test_five_hosts_find_each_other_and_the_origin_is_read_once(
     lab.wait_found(hosts)
     figure(
         f"each of five hosts had found all others {time.monotonic() - began:.1f} s after the first was started"
+    )
+    figure(
+        f"the longest that two took to find each other, once both were there: {longest_search(hosts):.2f} s"
     )
     lab.wait_mode("ring", hosts)
     url = origin.add("/file", CONTENT)

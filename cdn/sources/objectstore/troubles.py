@@ -22,6 +22,7 @@ from cdn.sources.interface import SourceCut
 from cdn.sources.objectstore.credentials import Credentials
 from cdn.sources.objectstore.service import Service
 from shared.errors import SourceError
+from shared.offline import is_no_way
 
 FOREIGN = (BaseError, OSError, ValueError)
 """What obstore's functions raise (FileNotFoundError for what is not there, ValueError for bad settings)."""
@@ -35,6 +36,8 @@ _TOKEN = re.compile(
     r"Generic \w+ error: (?:Error performing token request|Error (?:performing|getting) [\w ]*metadata|"
     r"Error performing (?:GET|PUT) http://(?:169\.254\.|metadata))"
 )
+_OS_ERROR = re.compile(r"\(os error (\d{1,5})\)|\bcode: (\d{1,5})\b")
+_NO_NAMES = "Temporary failure in name resolution"
 _BEYOND = re.compile(r"Generic \w+ error: (?:Invalid range: )?Wanted range starting at")
 _WHOLE = re.compile(r"Generic \w+ error: Received non-partial response")
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
@@ -140,7 +143,8 @@ def source_error(error: Exception, asked: Asked) -> SourceError:
             f"{cannot}: {service.host} answered {status}{_more(None, code)}", origin_status=status
         )
     if kind := _found(_KIND, text):
-        return SourceError(f"{cannot}: {_connection(kind, text, service)}", fault="reader")
+        words = f"{cannot}: {_connection(kind, text, service)}"
+        return SourceError(words, fault="reader", offline=_offline(text))
     return SourceError(f"{cannot}: {service.host} gave an answer that is not one of an object store")
 
 
@@ -164,6 +168,7 @@ def body_error(error: Exception, asked: Asked, received: int, length: int) -> So
         f"{asked.shown} broke off after {received} of {length} bytes: "
         f"{_connection(kind or 'Interrupted', str(error), asked.service)}",
         fault="reader" if kind == "Connect" else "origin",
+        offline=_offline(str(error)),
     )
 
 
@@ -193,6 +198,12 @@ def _connection(kind: str, text: str, service: Service) -> str:
     if kind in ("Interrupted", "Request"):
         return f"{service.host} closed the connection"
     return f"{service.host} gave an answer that is not HTTP"
+
+
+def _offline(text: str) -> bool:
+    """Whether the machine has no network now: its words are those of the operating system."""
+    number = _OS_ERROR.search(text)
+    return _NO_NAMES in text or (number is not None and is_no_way(int(number[1] or number[2])))
 
 
 def _more(status: int | None, code: str) -> str:

@@ -10,6 +10,7 @@ import trio
 
 from cdn.sources.interface import RangeNotSatisfiable, SourceCut, SourceRequest
 from shared.errors import Fault, SourceError
+from shared.offline import is_offline
 from shared.task.identity import NEUTRAL_HEADERS, redact_url
 from shared.units import write_size
 
@@ -106,7 +107,9 @@ class Words:
         if isinstance(error, NotImplementedError):
             return Unimplemented(f"the source plugin {self.name} does not implement {what}")
         did = f"failed in {what}: {type(error).__name__}{f': {text}' if text else ''}"
-        return self.error(did, origin_status=_status(error), fault=_fault(error))
+        made = self.error(did, origin_status=_status(error), fault=_fault(error))
+        made.offline = is_offline(error)
+        return made
 
     def _out_of_memory(self, what: str) -> SourceError:
         if not self._memory:
@@ -174,6 +177,7 @@ def _copy(error: SourceError, text: str) -> SourceError:
     status, after, fault = error.origin_status, error.retry_after, error.fault
     return kind(
         text,
+        offline=is_offline(error),
         origin_status=status if isinstance(status, int) else None,
         retry_after=float(after) if isinstance(after, (int, float)) and 0 <= after < 1e9 else None,
         fault=fault if fault in ("origin", "reader", "request") else "origin",

@@ -32,6 +32,7 @@ from cdn.sources.webhdfs.protocol import (
 )
 from shared.errors import InvalidRequest, SourceError
 from shared.http.client import ClientStream, HttpClient, HttpConnectError, HttpConnectionLost, HttpError
+from shared.offline import is_offline
 from shared.task.identity import redact_url
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -263,9 +264,9 @@ class _Unanswered(Exception):
 def mapped(error: HttpError) -> SourceError:
     """An error of the HTTP client as one of a source."""
     if isinstance(error, HttpConnectError):
-        return SourceError(f"HDFS cannot be reached: {error}", fault="reader")
+        return SourceError(f"HDFS cannot be reached: {error}", fault="reader", offline=is_offline(error))
     if isinstance(error, HttpConnectionLost):
-        return SourceCut(f"HDFS broke off: {error}")
+        return SourceCut(f"HDFS broke off: {error}", offline=is_offline(error))
     return SourceError(f"HDFS gave no answer: {error}")
 
 

@@ -18,6 +18,7 @@ from shared.http.client.errors import (
     HttpProtocolError,
     HttpTimeout,
 )
+from shared.http.client.feed import Feeds
 from shared.http.client.pipeline import Pipeline
 from shared.http.client.stream import DIRECT_THRESHOLD, ClientStream
 
@@ -26,6 +27,7 @@ __all__ = [
     "ClientResponse",
     "ClientStream",
     "ConnectCheck",
+    "Feeds",
     "HttpClient",
     "HttpConnectError",
     "HttpConnectionLost",

@@ -18,7 +18,8 @@ import trio
 from shared.errors import ConfigError, InvalidRequest
 from shared.http.client.dialing import ConnectCheck
 from shared.http.client.errors import HttpProtocolError, HttpTimeout
-from shared.http.client.network import NetworkBackend, mapped, opened_here, seconds
+from shared.http.client.feed import Answer, Feed, Feeds
+from shared.http.client.network import NetworkBackend, NetworkStream, mapped, opened_here, seconds
 from shared.http.client.pipeline import Pipeline
 from shared.http.client.stream import ClientStream
 from shared.http.client.transport import PoolTransport
@@ -192,13 +193,53 @@ class HttpClient:
         if wire.count(b"\r") != len(fields) or wire.count(b"\n") != len(fields) or b"\0" in wire:
             raise InvalidRequest("a header holds a line break: remove it")
         patience = self._timeouts["read"] if read_timeout is None else read_timeout
+        return Pipeline(await self._dial(target, url), wire, limit, redact_url(url), patience)
+
+    @contextlib.asynccontextmanager
+    async def feed(
+        self,
+        url: str,
+        *,
+        headers: HeaderItems = (),
+        timeout: float | None = None,
+        read_timeout: float | None = None,
+        quiet: bytes = b"",
+        feeds: Feeds | None = None,
+    ) -> AsyncIterator[Answer]:
+        """A GET whose answer comes for hours, on a connection of its own.
+
+        Limits and errors as for :meth:`stream`. A chunk of just the bytes ``quiet`` says only that the server is there,
+        and need not be given; ``feeds`` has that cost next to nothing.
+        """
+        if self._proxy is not None or self._uds is not None:
+            async with self.stream(
+                "GET", url, headers=headers, timeout=timeout, read_timeout=read_timeout
+            ) as answer:
+                yield answer
+            return
+        if self._closed:
+            raise RuntimeError("this HttpClient is closed")
+        target, fields = self._target(url, headers)
+        patience = self._timeouts["read"] if read_timeout is None else read_timeout
+        feed: Feed | None = None
+        try:
+            with _deadline(timeout, url):
+                feed = Feed(await self._dial(target, url), url, patience, quiet, feeds)
+                await feed.ask(target.raw_path, fields)
+            yield feed
+        finally:
+            if feed is not None:
+                with trio.CancelScope(shield=True):
+                    await feed.aclose()
+
+    async def _dial(self, target: httpx.URL, url: str) -> NetworkStream:
         default = 443 if target.scheme == "https" else 80
         with mapped(url):
             host, patient = target.raw_host.decode(), self._timeouts["connect"]
             stream = await self._backend.connect_tcp(host, target.port or default, patient)
             if target.scheme == "https":
                 stream = await stream.start_tls(self._trust(), host, patient)
-        return Pipeline(stream, wire, limit, redact_url(url), patience)
+        return stream
 
     async def _send(self, request: httpx.Request, url: str) -> httpx.Response:
         client = self._client(request.url.scheme == "https")

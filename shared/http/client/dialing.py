@@ -9,9 +9,14 @@ from typing import Any
 import trio
 
 from shared.errors import DragonetError
+from shared.offline import no_way
 
 ConnectCheck = Callable[[str], None]
 """Called with each resolved IP address before a connection to it; raises a DragonetError to forbid it."""
+
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 4}
+"""Seconds of silence before the kernel asks whether the other side is there, seconds between two such questions, and
+questions without an answer after which the connection is lost: a machine may be without network for 13 s."""
 
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds before the next address is tried beside the one before (RFC 8305 §5)."""
@@ -80,6 +85,24 @@ async def connect_first(addresses: list[tuple[int, Any]]) -> trio.socket.SocketT
             winner.close()
         raise
     if winner is None:
-        raise errors[0] if errors else OSError("the name has no address")
+        raise _telling(errors)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _keep_alive(winner)
     return winner
+
+
+def _keep_alive(sock: trio.socket.SocketType) -> None:
+    """Have the kernel find out when the other side is gone, or this machine has another address now: an answer that
+    is being read would only be silent."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _telling(errors: list[OSError]) -> OSError:
+    """Of the errors of several addresses, the one that says most: that there is no way to one of them (of another
+    family, say) says nothing of the name while others could be asked."""
+    if not errors:
+        return OSError("the name has no address")
+    return next((error for error in errors if not no_way(error)), errors[0])

@@ -56,7 +56,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
                 return bytes(await self._stream.receive_some(max_bytes))
         except trio.TooSlowError as error:
             raise httpcore.ReadTimeout(f"no byte for {timeout:g} s") from error
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(cause(error)) from error
 
     async def receive_into(self, buffer: memoryview, timeout: float | None) -> int:
@@ -105,6 +105,28 @@ class NetworkStream(httpcore.AsyncNetworkStream):
         except trio.TooSlowError as error:
             raise httpcore.ReadTimeout(f"no byte for {timeout:g} s") from error
         except (OSError, trio.ClosedResourceError) as error:
+            raise httpcore.ReadError(cause(error)) from error
+
+    async def wait_for(self, least: int) -> None:
+        """Only where ``plain``: until that many bytes are there, or the stream's end. A kernel that cannot count tells
+        of any."""
+        with contextlib.suppress(OSError):
+            self._expect(least)
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise httpcore.ReadError(cause(error)) from error
+        finally:
+            with contextlib.suppress(OSError):
+                self._expect(1)
+
+    def take_now(self, most: int) -> bytes | None:
+        """Only where ``plain``: up to so many bytes that are there; None where there are none, b"" at the end."""
+        try:
+            return os.read(self._socket.fileno(), most)
+        except BlockingIOError:
+            return None
+        except (OSError, ValueError) as error:
             raise httpcore.ReadError(cause(error)) from error
 
     def _expect(self, least: int) -> None:

@@ -80,7 +80,7 @@ async def test_what_may_not_or_cannot_be_read_is_not_opened(
 
 
 async def test_a_disk_that_does_not_answer_keeps_nobody_from_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty_clock: MockClock
 ) -> None:
     answered = threading.Event()
     monkeypatch.setattr(Builtin, "open", lambda *_: answered.wait())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,8 @@ import pytest
 import trio
 
 from shared.errors import SourceError, StoreFull
+from shared.http.client import network
+from shared.offline import is_offline
 from shared.protocol import TaskMeta
 from tests.unit.cdn.fakes import MIB, PIECE, Behaviour, MemorySink, job, random_bytes, reading, serving
 
@@ -148,6 +152,32 @@ async def test_an_origin_that_always_cuts_is_given_up() -> None:
         with pytest.raises(SourceError, match="broke off"):
             await reader.read(job(origin.url()), MemorySink())
         assert len(origin.seen) == 4
+
+
+async def test_without_network_a_read_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may have one; who granted the read decides. What has come is kept."""
+    content = random_bytes(4 * PIECE)
+
+    async def unreachable(*_arguments: object) -> None:
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    async with serving() as origin, reading() as (reader, registry):
+        origin.behaviours["/file"] = Behaviour(content, cuts={0: 2 * PIECE + 5})
+        sink = MemorySink()
+        with monkeypatch.context() as patch:
+            piece = sink.piece
+
+            async def then_lose_the_network(number: int, data: memoryview) -> None:
+                await piece(number, data)
+                patch.setattr(network, "dial", unreachable)
+
+            sink.piece = then_lose_the_network  # type: ignore[method-assign]
+            with pytest.raises(SourceError) as caught:
+                await reader.read(job(origin.url()), sink)
+        assert is_offline(caught.value)
+        assert caught.value.fault == "reader"
+        assert len(sink.held()) == 2
+        assert registry.get_sample_value("dragonet_origin_errors_total", {"status": "unreachable"}) == 1
 
 
 @pytest.mark.parametrize("coded", [True, False])

@@ -80,7 +80,7 @@ def test_a_lease_tells_how_often_the_stream_beats_and_a_first_one_is_renewed_soo
 
 def test_the_ring_has_long_leases_and_quick_beats() -> None:
     config = ring_config(SchedulerConfig(origin_readers=3))
-    assert (config.lease, config.beat, config.origin_readers) == (120.0, 1.0, 3)
+    assert (config.lease, config.beat, config.origin_readers) == (600.0, 1.0, 3)
 
 
 # --- the same id twice ---------------------------------------------------------------------------------

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import trio
+import trio.testing
 from prometheus_client import CollectorRegistry
 
 from scheduler.config import SchedulerConfig
-from scheduler.hub import Subscription
+from scheduler.hub import Subscription, as_frame
 from scheduler.service import SchedulerService
+from shared.http.client import Feeds, HttpClient
 from shared.http.frames import FrameDecoder
 from shared.http.listeners import bound_address, listen_tcp
 from shared.http.router import Router
 from shared.http.server import HttpServer
-from shared.protocol import HostLease, PeerRegistered, Reports, SourceGranted, decode_assignment, encode
+from shared.protocol import (
+    Assignment,
+    Beat,
+    HostLease,
+    LeaseGranted,
+    PeerRegistered,
+    Reports,
+    SourceGranted,
+    decode_assignment,
+    encode,
+)
+from shared.swarm.identity import HostIdentity
+from shared.swarm.link import BEAT, SchedulerLink
 from tests.unit.scheduler.driver import SPEC
 
 
@@ -45,7 +59,7 @@ async def test_a_host_over_a_real_connection(nursery: trio.Nursery) -> None:
             await stream.send_all(head.encode() + body)
             return b"".join([chunk async for chunk in stream])
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         answer = await call("PUT", "/v1/hosts/a", encode(HostLease("a", "1", "peer", "a:1")))
         assert answer.startswith(b"HTTP/1.1 200 ")
         stream = await trio.open_tcp_stream(host, int(port))
@@ -74,3 +88,89 @@ def _messages(received: bytes) -> list[object]:
         messages += [decode_assignment(payload) for payload in decoder.feed(rest[:length])]
         rest = rest[length + 2 :]
     return messages
+
+
+class Listening:
+    """The host of a link."""
+
+    def __init__(self) -> None:
+        self.identity = HostIdentity("host", "seeder", "h:1", instance="instance")
+        self.welcomed = 0
+        self.connected, self.granted, self.lost = trio.Event(), trio.Event(), trio.Event()
+
+    def lease(self, link: SchedulerLink) -> HostLease:
+        return HostLease("host", "instance", "seeder", "h:1")
+
+    async def leased(self, granted: LeaseGranted, link: SchedulerLink) -> None:
+        pass
+
+    async def tell_anew(self, full: bool, link: SchedulerLink) -> None:
+        self.welcomed += not full
+
+    async def catch_up(self, link: SchedulerLink) -> None:
+        pass
+
+    async def assigned(self, assignment: Assignment, link: SchedulerLink) -> None:
+        self.granted.set()
+
+    def changed(self, reason: str | None) -> None:
+        if reason is None:
+            self.connected.set()
+        elif self.connected.is_set():
+            self.lost.set()
+
+
+class Mute(SchedulerService):
+    """Gives signs of life until it is told not to."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        super().__init__(config, CollectorRegistry())
+        self.mute = False
+        self.signs = 0
+        self.many = trio.Event()
+
+    def subscribe(self, host: str, *, json: bool) -> Subscription:
+        subscription = super().subscribe(host, json=json)
+        beat = subscription.beat
+
+        def counted() -> None:
+            if not self.mute:
+                beat()
+                self.signs += 1
+                if self.signs == 6:  # longer than the silence that a link allows
+                    self.many.set()
+
+        subscription.beat = counted  # type: ignore[method-assign]
+        return subscription
+
+
+async def test_a_quiet_stream_lasts_and_a_frozen_scheduler_is_noticed(
+    nursery: trio.Nursery, hasty_clock: trio.testing.MockClock
+) -> None:
+    """The signs of life go past the tasks of both sides, over a real connection."""
+    service = Mute(SchedulerConfig(beat=0.6))
+    router = Router()
+    service.routes(router)
+    await nursery.start(service.run)
+    listeners = await listen_tcp("127.0.0.1:0")
+    nursery.start_soon(HttpServer(router, name="scheduler").serve, listeners)
+    host, feeds = Listening(), Feeds()
+    nursery.start_soon(feeds.run)
+    async with HttpClient() as client, trio.open_nursery() as links:
+        link = SchedulerLink(f"http://{bound_address(listeners[0])}", client, host, host.changed, feeds=feeds)
+        links.start_soon(link.run)
+        with trio.fail_after(30):
+            await service.many.wait()
+            assert link.connected
+            assert host.welcomed == 1
+            assert not host.lost.is_set()
+            service.report("host", Reports("instance", [PeerRegistered(SPEC.task_id, SPEC)]))
+            await host.granted.wait()
+            service.mute = True
+            await host.lost.wait()
+        links.cancel_scope.cancel()
+    nursery.cancel_scope.cancel()
+
+
+def test_links_know_a_sign_of_life() -> None:
+    assert as_frame(Beat()) == BEAT

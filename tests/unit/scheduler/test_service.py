@@ -146,6 +146,7 @@ async def test_a_lease_in_json(running: Fixture) -> None:
         "scheduler": "here",
         "ttl": 10.0,
         "known": False,
+        "version": 1,
         "secret": b64encode(running.service.state.cluster.secret).decode(),
         "secret_since": running.service.state.cluster.secret_since,
         "beat": 5.0,
@@ -242,6 +243,24 @@ async def test_time_alone_expires_leases_and_ends_their_streams(
         await stream.next()
 
 
+async def test_time_in_which_the_process_stood_still_does_not_count(
+    running: Fixture, mock_clock: MockClock
+) -> None:
+    await running.renew("a")
+    await running.stream("a")
+    for _ in range(8):
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1.0)
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(3600.0)  # stopped, and woken up
+    await trio.testing.wait_all_tasks_blocked()
+    assert running.service.state.knows("a"), "its renewal lies in a socket"
+    for _ in range(4):
+        mock_clock.jump(1.0)
+        await trio.testing.wait_all_tasks_blocked()
+    assert not running.service.state.knows("a"), "the time that it was awake does count"
+
+
 async def test_a_broken_stream_is_noticed_in_time(running: Fixture, autojump_clock: MockClock) -> None:
     await running.renew("s1", role="seeder")
     await running.renew("a")
@@ -290,7 +309,7 @@ async def test_a_stream_for_people_is_lines_of_json(running: Fixture) -> None:
     body: Any = answer.body
     line = await anext(body)
     assert line.endswith(b"\n")
-    assert msgspec.json.decode(line) == {"type": "welcome", "scheduler": "here"}
+    assert msgspec.json.decode(line) == {"type": "welcome", "scheduler": "here", "version": 1}
     answer.finish()
 
 

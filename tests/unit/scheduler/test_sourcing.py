@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from structlog.testing import capture_logs
+
+from shared.loudness import MOST
 from shared.protocol import (
     Failure,
+    PeerLeft,
     PeerRegistered,
     PieceDigests,
     SourceFailed,
@@ -12,6 +16,7 @@ from shared.protocol import (
     SourceRevoked,
     TaskDescribed,
     TaskFailed,
+    TaskRemoved,
 )
 from shared.task.identity import TaskSpec
 from tests.unit.scheduler.driver import SPEC, Driver, digest, digests, meta
@@ -553,3 +558,107 @@ def test_reports_about_unknown_tasks_change_nothing() -> None:
     d.say("a", SourceOpened(SPEC.task_id, "g", meta()))
     assert d.state.cluster.tasks == {}
     assert d.all("a", SourceRevoked) == [SourceRevoked(SPEC.task_id, "g")]
+
+
+# --- readers without network ---------------------------------------------------------------------------
+
+
+def offline(d: Driver, host: str) -> None:
+    """The read of a host fails for it has no network."""
+    given = d.grant(host)
+    failure = Failure("Network is unreachable", fault="reader")
+    d.say(host, SourceFailed(given.task, given.grant, failure, offline=True))
+
+
+def test_a_lone_reader_without_network_tries_again() -> None:
+    d = Driver()
+    d.join("a")
+    d.want("a")
+    for tries in range(1, 5):
+        assert len(d.all("a", SourceGranted)) == tries
+        offline(d, "a")
+        assert d.readers() == [], "not at once"
+        d.wait(3.1)
+    assert d.failure("a") is None
+    d.opened("a")
+    d.read("a", 0, 1)
+    offline(d, "a")
+    d.wait(0.6)
+    assert d.readers() == ["a"], "what was read is another beginning"
+    d.read_all("a")
+    assert d.failure("a") is None
+
+
+def test_a_reader_without_network_is_given_up_in_the_end() -> None:
+    d = Driver()
+    d.join("a")
+    d.want("a")
+    began = d.now
+    while d.failure("a") is None:
+        assert d.now - began <= 16
+        if d.readers():
+            offline(d, "a")
+        d.wait(0.25)
+    assert d.now - began >= 15
+    assert d.failure("a").words == "Network is unreachable"  # type: ignore[union-attr]
+
+
+def test_others_read_at_once_for_who_has_no_network() -> None:
+    d = Driver()
+    d.join("a", "b", "c")
+    d.want("a", "b")
+    [first] = d.readers()
+    offline(d, first)
+    [second] = d.readers()
+    assert second != first
+    d.wait(5)
+    assert d.readers() == [second], "who has a network goes on"
+    offline(d, second)
+    [third] = d.readers()
+    assert third == first, "it may have one by now"
+
+
+def test_a_reader_that_comes_back_is_not_waited_for() -> None:
+    """All are offline; one who comes is asked at once."""
+    d = Driver()
+    d.join("a", "seeder")
+    d.want("a")
+    offline(d, "seeder")
+    offline(d, "a")
+    assert d.readers() == []
+    d.join("seeder2")
+    d.want("a")
+    assert d.readers() == ["seeder2"]
+
+
+def test_who_wants_it_no_more_leaves_nothing_to_try() -> None:
+    d = Driver()
+    d.join("a")
+    d.want("a")
+    offline(d, "a")
+    d.say("a", PeerLeft(SPEC.task_id))
+    d.wait(20)
+    assert len(d.all("a", SourceGranted)) == 1
+    d.want("a")
+    assert d.readers() == ["a"], "another time"
+
+
+def test_a_reader_that_was_offline_and_then_fails_is_not_tried_again() -> None:
+    d = Driver()
+    d.join("a")
+    d.want("a")
+    offline(d, "a")
+    d.wait(2)
+    d.read_failed("a", fault="reader")
+    assert d.failure("a") is not None
+    assert len(d.all("a", SourceGranted)) == 2
+
+
+def test_nonsense_does_not_fill_the_log() -> None:
+    """Anybody of the network may report to a host's scheduler, as often as he likes."""
+    d = Driver()
+    d.join("a")
+    with capture_logs() as lines:
+        d.say("a", *[TaskRemoved("none")] * 1000)
+    assert d.state.cluster.tally.invalid == 1000
+    assert sum(line["log_level"] == "warning" for line in lines) == MOST

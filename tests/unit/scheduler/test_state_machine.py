@@ -300,11 +300,12 @@ class Cluster(RuleBasedStateMachine):
         fault=st.sampled_from(["origin", "reader", "request"]),
         status=st.sampled_from([401, 404, 500]),
         wrong=st.booleans(),
+        offline=st.booleans(),
     )
-    def reading_fails(self, host: str, fault: Any, status: int, wrong: bool) -> None:
+    def reading_fails(self, host: str, fault: Any, status: int, wrong: bool, offline: bool) -> None:
         for given in self.granted(host)[-1:]:
             failure = Failure(f"failed at {given.spec.url}", status, fault=fault)
-            self.d.say(host, SourceFailed(given.task, given.grant, failure, wrong))
+            self.d.say(host, SourceFailed(given.task, given.grant, failure, wrong, offline))
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.5, 6.0, 20.0]), renewing=st.booleans())
     def time_passes(self, seconds: float, renewing: bool) -> None:

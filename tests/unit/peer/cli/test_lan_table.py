@@ -37,7 +37,7 @@ CLARA = HostView(
     id="c" * 16,
     name="clara",
     role="peer",
-    addresses=("192.168.1.24:65002", "[fe80::1%eth0]:65002"),
+    addresses=("192.168.1.24:65002", "[fe80::1%eth0]:65002", "10.8.0.24:65002"),
     found=("mdns",),
 )
 SCHEDULER = HostView(
@@ -63,7 +63,7 @@ def test_a_ring() -> None:
         "anna   peer  self           192.168.1.20:65002  0.1.0    3 tasks, 4.0 GiB",
         "bert   peer  present        192.168.1.21:65002  0.1.0    1 task, 4.0 GiB   1.2 ms  mdns, lease",
         "clara  peer  no answer yet  192.168.1.24:65002  ?                                  mdns         "
-        "[fe80::1%eth0]:65002",
+        "10.8.0.24:65002",
     ]
 
 
@@ -111,6 +111,9 @@ def test_nobody_else() -> None:
     for words in ("UDP 5353", "TCP 65002", "(here: lab)", "lan.peers", "Wi-Fi", "docs/howto/lan.md"):
         assert words in text
     assert text.endswith("\n\nignored: 2 of another cluster")
+    assert "firewall there?" not in text
+    announced = lan_lines(view(CLARA, mode="alone"), 0.0)
+    assert any("no answer yet" in line and "firewall there?" in line for line in announced)
     off = lan_lines(view(mode="configured", schedulers=("http://s:1",), discovery=False), 0.0)
     assert "lan.discovery is off" in off[-2]
     assert "docs/howto/lan.md" in off[-1]

@@ -93,7 +93,7 @@ def test_beginning_again(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_junk_writes_nothing_outside(tmp_path: Path, junk: bytes, step: int) -> None:
     target = tmp_path / "target"
     with contextlib.suppress(InvalidRequest):

@@ -11,12 +11,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.lan.addresses import is_address
 from peer.lan.hello import (
     MAX_HELLO,
     HelloRefused,
     add_hello,
     ask_hello,
-    is_address,
     is_id,
     parse_hello,
     shown,

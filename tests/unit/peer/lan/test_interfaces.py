@@ -198,7 +198,6 @@ def test_hosts_with_ports() -> None:
 
 
 async def test_changes_are_noticed(autojump_clock: MockClock) -> None:
-    autojump_clock.autojump_threshold = 0.01
     given = [[ETH], [ETH], [ETH, WLAN], [ETH, WLAN], []]
     found = Interfaces(read=lambda _: given.pop(0) if len(given) > 1 else given[0])
     assert found.current() == [ETH]
@@ -212,7 +211,6 @@ async def test_changes_are_noticed(autojump_clock: MockClock) -> None:
 
 
 async def test_a_system_that_cannot_be_read_is_told_once(autojump_clock: MockClock) -> None:
-    autojump_clock.autojump_threshold = 0.01
 
     def read(_: object) -> list[Interface]:
         raise OSError("no more descriptors")

@@ -1,7 +1,4 @@
-"""The life of an MdnsSource, with a stand-in for the responder. The real one is tried in tests/lab/test_mdns.py.
-
-The clock jumps when nothing has happened for a moment, since the responder is called in threads.
-"""
+"""The life of an MdnsSource, with a stand-in for the responder. The real one is tried in tests/lab/test_mdns.py."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ ETH = interface("10.0.0.1/24", "fe80::1/64")
 
 @pytest.fixture
 def clock(autojump_clock: MockClock) -> MockClock:
-    autojump_clock.autojump_threshold = 0.02
+    """The responder is called in threads, which this clock waits for."""
     return autojump_clock
 
 
@@ -305,7 +302,7 @@ async def test_an_announcement_that_fails_is_tried_again(clock: MockClock) -> No
     assert len(made.all("open")) == 2
 
 
-async def test_a_goodbye_that_hangs_does_not_keep_the_daemon(clock: MockClock) -> None:
+async def test_a_goodbye_that_hangs_does_not_keep_the_daemon(hasty_clock: MockClock) -> None:
     async with running() as run:
         await run.made.until(lambda: bool(run.made.all("announce")))
         run.made.stuck = True

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.lan.candidates import LASTS, MAX_TOLD, MAX_TOLD_BY_ONE, SIGHTINGS_PER_HOST
+from peer.lan.candidates import LASTS, MAX_NAMED, MAX_TOLD, MAX_TOLD_BY_ONE, SIGHTINGS_PER_HOST
 from peer.lan.hosts import AWAY, CALM, FIRST_LOOK, KEEN, LACKING, LINKED, RECENT
 from peer.lan.sightings import SourceName
 from peer.lan.turns import AT_ONCE, BURST, RATE
@@ -124,7 +124,7 @@ def test_a_link_is_presence_and_saves_the_questions(net: Network) -> None:
     net.run(0.1)
     net.roster.links({"a"}, {"a"}, net.now)
     net.at[A] = DEAD
-    net.run(3.5 * LINKED)
+    net.run(210)
     assert net.present() == {"a"}
     assert len(net.times(A)) <= 10
 
@@ -336,6 +336,17 @@ def test_an_address_that_many_claim_is_asked_once(net: Network) -> None:
     assert len(net.times(A)) - before <= 8
 
 
+def test_so_many_may_name_an_address(net: Network) -> None:
+    for number in range(1000):
+        net.see(sighting(f"fake{number}", A, id=f"fake{number}"))
+    assert len(net.roster._candidates.seen) == MAX_NAMED
+    assert len(net.roster._candidates.places[A].claims) == MAX_NAMED
+    net.see(*(sighting(f"10.0.0.1:65002/{n}", A, source="static") for n in range(MAX_NAMED + 5)))
+    net.announce("a", A)
+    net.run(2)
+    assert net.present() == {"a"}
+
+
 def test_many_announcements_of_one_host_do_not_pile_up(net: Network) -> None:
     net.at[A] = hello("a")
     net.see(*(sighting(f"again{n}", A, id="a") for n in range(3000)))
@@ -508,6 +519,34 @@ def test_who_never_answers_is_forgotten_though_told_of(net: Network) -> None:
     net.roster.sweep(net.now)
     assert not list(net.roster.unknown())
     assert len(net.times(A)) <= 7
+
+
+def test_who_has_not_answered_yet_is_asked_on_request(net: Network) -> None:
+    net.see(sighting("a", A, B, id="a"))
+    net.run(60)
+    asked = len(net.times(A)), len(net.times(B))
+    net.at[B] = hello("a")
+    for ask in net.roster.ask_unknown(net.now, 1):
+        net.roster.failed(ask, "unreachable", net.now)
+    assert [ask.address for ask in net.roster.ask_unknown(net.now, 8)] == [A, B]
+    assert not net.roster.ask_unknown(net.now, 8), "they are being asked"
+    assert (len(net.times(A)), len(net.times(B))) == asked, "out of turn"
+
+
+def test_the_own_address_is_not_shown_because_others_tell_of_it(net: Network) -> None:
+    net.at["10.0.0.8:1"] = hello("me")
+    net.announce("s", S, knows=("10.0.0.8:1",))
+    net.run(0.1)
+    assert not list(net.roster.unknown())
+
+
+def test_one_more_address_of_a_host_is_nobody_new(net: Network) -> None:
+    net.at[A] = hello("a")
+    net.see(sighting("a", A, B, id="a"))
+    net.announce("s", S, knows=(B,))
+    net.run(30)
+    assert net.present() == {"a", "s"}
+    assert not list(net.roster.unknown())
 
 
 def test_what_is_told_no_more_is_forgotten(net: Network) -> None:

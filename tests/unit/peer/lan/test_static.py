@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -14,6 +15,7 @@ from peer.lan.interfaces import Interfaces
 from peer.lan.mdns import MdnsSource
 from peer.lan.sources import sources
 from peer.lan.static import StaticSource
+from shared.config import WrongSetting
 from tests.unit.peer.lan.watching import Watching
 
 
@@ -38,3 +40,20 @@ def test_the_sources_that_are_asked_for() -> None:
     assert kinds(LanConfig()) == [MdnsSource]
     assert kinds(LanConfig(mdns=False)) == []
     assert kinds(LanConfig(peers=("a:1",), dns="_x._tcp.example")) == [MdnsSource, StaticSource, DnsSource]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["foo", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:99999", "a b:1", "*:1", "http://a:1"]
+)
+def test_what_cannot_be_asked_is_a_wrong_setting(wrong: str) -> None:
+    with pytest.raises(WrongSetting, match="HOST:PORT") as refused:
+        LanConfig(peers=("10.0.0.1:1", wrong))
+    assert refused.value.key == "peers"
+    with pytest.raises(WrongSetting, match="_SERVICE") as refused:
+        LanConfig(dns=wrong)
+    assert refused.value.key == "dns"
+
+
+@pytest.mark.parametrize("dns", ["", "_dragonet._tcp.example.org", "hosts.example.org:65002"])
+def test_names_in_dns(dns: str) -> None:
+    assert LanConfig(dns=dns).dns == dns

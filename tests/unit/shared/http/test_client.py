@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from shared.http.client import (
     HttpProtocolError,
     HttpTimeout,
 )
+from shared.offline import is_offline
 
 Answer = Callable[[bytes, bytes, trio.SocketStream], Awaitable[bool]]
 
@@ -164,6 +166,18 @@ async def test_leaving_a_stream_early_closes_its_connection() -> None:
         assert server.connections == 3
 
 
+async def test_leaving_a_stream_while_the_kernel_counts_its_bytes() -> None:
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + bytes(300_000)
+    async with serving(sending(big, stay=True)) as server, HttpClient() as client:
+        async with client.stream("GET", server.url) as stream:
+            buffer, got = memoryview(bytearray(1_000_000)), 0
+            while got < 300_000:  # the last time it gathers for a moment, in vain
+                got += await stream.receive_into(buffer)
+        async with client.stream("GET", server.url):
+            pass
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize("length", [0, 1, 100, DIRECT_THRESHOLD * 3 + 7])
 @pytest.mark.parametrize("size", [1000, 700_001])
 async def test_receive_into(length: int, size: int) -> None:
@@ -274,6 +288,42 @@ async def test_connect_errors_name_their_cause() -> None:
         with pytest.raises(HttpConnectError) as caught:
             await client.request("GET", "http://127.0.0.1:1/?token=abc")
         assert "abc" not in str(caught.value)
+
+
+async def test_an_address_without_a_way_says_less_than_one_that_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine without IPv6 has no way to the first address of many names; it has a network all the same."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 1, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1)),
+    ]
+
+    async def addresses(*_arguments: object, **_options: object) -> object:
+        return found
+
+    class NoIPv6:
+        async def connect(self, address: object) -> None:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+        def close(self) -> None:
+            pass
+
+    real = trio.socket.socket
+    monkeypatch.setattr(
+        trio.socket,
+        "socket",
+        lambda family, kind: NoIPv6() if family == socket.AF_INET6 else real(family, kind),
+    )
+    monkeypatch.setattr(trio.socket, "getaddrinfo", addresses)
+    async with HttpClient() as client:
+        with pytest.raises(HttpConnectError, match="refused") as caught:
+            await client.request("GET", "http://both.example:1/")
+        assert not is_offline(caught.value)
+        del found[1]
+        with pytest.raises(HttpConnectError, match="unreachable") as caught:
+            await client.request("GET", "http://both.example:1/")
+        assert is_offline(caught.value)
 
 
 async def test_no_more_open_files_are_an_error_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

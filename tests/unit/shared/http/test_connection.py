@@ -178,7 +178,7 @@ async def test_good_requests_before_a_bad_one_are_answered() -> None:
     assert [answer[0] for answer in parse(data, "GET", "GET")] == [200, 400]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(

@@ -181,6 +181,27 @@ async def test_unknown_length_over_quota(tmp_path: Path) -> None:
         await fill(store, small)
 
 
+async def test_pieces_written_at_once_do_not_share_the_same_room(tmp_path: Path) -> None:
+    small, endless = Sample("small", 4 * PIECE), Sample("endless", 20 * PIECE)
+    refused = []
+    async with Store.open(tmp_path, QUOTA, clock=Clock()) as store:
+        await fill(store, small)
+        async with store.create(endless.spec, endless.open_ended) as content, trio.open_nursery() as nursery:
+
+            async def put(number: int) -> None:
+                try:
+                    await endless.put(content, number)
+                except StoreFull as error:
+                    refused.append(str(error))
+
+            for number in range(20):
+                nursery.start_soon(put, number)
+        assert len(refused) == 10
+        assert all("quota" in words for words in refused)
+        assert store.statistics().used == 10 * PIECE
+        await fill(store, small)
+
+
 async def test_quota_counts_inline_content(tmp_path: Path) -> None:
     config = StoreConfig(quota=100 * KIB, disk_share=1.0)
     samples = [Sample(str(n), 30 * KIB) for n in range(5)]

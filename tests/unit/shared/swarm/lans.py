@@ -204,8 +204,8 @@ class Client:
         return ClientResponse(200, Headers([]), b"" if answer is None else encode(answer))
 
     @asynccontextmanager
-    async def stream(
-        self, method: str, url: str, *, headers: object, timeout: float, read_timeout: float
+    async def feed(
+        self, url: str, *, headers: object, timeout: float, read_timeout: float, quiet: bytes, feeds: object
     ) -> AsyncIterator[Stream]:
         parts = urlsplit(url)
         try:

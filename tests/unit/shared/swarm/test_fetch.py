@@ -23,6 +23,7 @@ from shared.errors import (
     TaskNotFound,
     Unavailable,
 )
+from shared.offline import PATIENCE
 from shared.protocol import (
     Failure,
     ParentsAssigned,
@@ -591,3 +592,42 @@ async def test_who_asks_while_the_version_changes_does_not_bring_the_old_one_bac
             task.learn(new.version, new.digests)
         assert task.meta == new.meta
         assert len(task.missing()) == new.count
+
+
+def without_network() -> SourceError:
+    return SourceError("the origin cannot be reached", fault="reader", offline=True)
+
+
+async def test_without_network_it_is_tried_again_alone(autojump_clock: Clock, world: World) -> None:
+    """A part has come, then there is no network for a while; the rest is read where it broke off."""
+    tries = 0
+
+    async def flap(job: OriginJob, sink: OriginSink) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4:
+            assert len(sink.held()) == 2
+            await world.origin.give(job, sink)
+            return
+        if tries == 1:
+            await sink.opened(OF.meta)
+            for number in range(2):
+                await sink.piece(number, memoryview(OF.piece(number)))
+        raise without_network()
+
+    world.origin.script = flap
+    await world.get()
+    assert tries == 4
+    assert world.store.held(OF)
+
+
+async def test_without_network_for_long_it_fails(autojump_clock: Clock, world: World) -> None:
+    async def unreachable(job: OriginJob, sink: OriginSink) -> None:
+        raise without_network()
+
+    world.origin.script = unreachable
+    began = trio.current_time()
+    with pytest.raises(SourceError, match="cannot be reached"):
+        await world.get()
+    assert PATIENCE <= trio.current_time() - began <= PATIENCE + 5
+    assert 4 < len(world.origin.jobs) < 15

@@ -21,6 +21,7 @@ from shared.protocol import (
     LeaseGranted,
     ParentsWanted,
     PeerLeft,
+    PieceDigests,
     Report,
     ReportsTaken,
     SourceRevoked,
@@ -130,14 +131,15 @@ class FakeScheduler:
         return ClientResponse(200, Headers([]), encode(ReportsTaken(known)))
 
     @asynccontextmanager
-    async def stream(
+    async def feed(
         self,
-        method: str,
         url: str,
         *,
         headers: object = (),
         timeout: float | None = None,
         read_timeout: float = 1e9,
+        quiet: bytes = b"",
+        feeds: object = None,
     ) -> AsyncIterator[FakeStream]:
         await trio.lowlevel.checkpoint()
         self.stream_times.append(trio.current_time())
@@ -203,10 +205,12 @@ async def test_a_host_is_leased_told_and_listens(autojump_clock: Clock, world: W
     assert world.link.lost_for() == 0
     assert world.owner.told == [True, False]
     assert world.changes[-1] is None
-    world.scheduler.assign(SourceRevoked("t", "g"))
+    world.scheduler.assign(SourceRevoked("1" * 64, "g"))
+    world.scheduler.assign(PieceDigests("1" * 64, "v", {1 << 62: bytes(32)}))
     world.scheduler.assign(Beat())
     await trio.sleep(1)
-    assert world.owner.heard == [SourceRevoked("t", "g")]
+    assert world.owner.heard == [SourceRevoked("1" * 64, "g")]
+    assert world.link.connected
 
 
 async def test_the_lease_is_renewed_in_time(autojump_clock: Clock, world: World) -> None:
@@ -444,3 +448,12 @@ async def test_leaving_works_in_a_cancelled_scope(autojump_clock: Clock) -> None
         scope.cancel()
         await world.link.leave()
     assert world.scheduler.deleted == 1
+
+
+async def test_who_forgets_all_the_time_is_told_ever_more_seldom(autojump_clock: Clock, world: World) -> None:
+    """It may want no good: telling all that is held costs much."""
+    world.scheduler.forgets_at_once = True
+    world.scheduler.ttl = 0.01
+    await trio.sleep(300)
+    assert 8 < world.owner.told.count(True) < 20
+    assert world.link.connected

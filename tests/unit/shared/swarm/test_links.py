@@ -350,6 +350,66 @@ async def test_of_a_preheat_only_who_ordered_it_hears(autojump_clock: Clock) -> 
         assert ("c", Preheated(8, SPEC.task_id)) not in told
 
 
+# --- what not everybody may have -------------------------------------------------------------------------
+
+
+PRIVATE = TaskSpec("https://origin.example/secret", scope="ab" * 16)
+
+
+async def test_nobody_else_is_told_of_what_is_private(autojump_clock: Clock) -> None:
+    """Its scope, which is told with it, is the key to its pieces."""
+    async with new_net(OF, "a", "b", "c") as net:
+        a, b, c = (net.machines[name] for name in "abc")
+        others = {"b": "http://b", "c": "http://c"}
+        for found, ring in (({"a": "http://a", **others}, True), (others, True), ({"s": "http://b"}, False)):
+            a.links.use(found, ring=ring, own="http://a")
+            await trio.sleep(8)
+            await a.get(PRIVATE)
+            stranger = next(link for name, link in a.links._links.items() if name != "a")
+            await a.links.assigned(SourceGranted(PRIVATE.task_id, "g", PRIVATE), stranger)
+            a.links.renew()
+            await trio.sleep(8)
+            assert a.scheduler.state.cluster.tasks.get(PRIVATE.task_id) is not None
+            for other in (b, c):
+                assert other.scheduler.state.cluster.tasks.get(PRIVATE.task_id) is None
+            assert a.links.lost_for(PRIVATE.task_id) == 0
+        assert a.origin.running == 0
+        await a.get(SPEC)
+        assert b.scheduler.state.cluster.tasks.get(SPEC.task_id) is not None, (
+            "of all else the one found is told"
+        )
+        a.links.use({CONFIGURED: "http://c"}, own="http://a")
+        await trio.sleep(8)
+        assert set(a.links._links) == {CONFIGURED}
+        assert c.scheduler.state.cluster.tasks.get(PRIVATE.task_id) is not None
+
+
+async def test_the_own_scheduler_beside_one_that_was_found(autojump_clock: Clock) -> None:
+    async with new_net(OF, "a", "b") as net:
+        a, b = net.machines["a"], net.machines["b"]
+        a.links.use({"s": "http://b"}, own="http://a")
+        await trio.sleep(1)
+        assert a.links.usable == {"s"}
+        assert a.links.connected
+        b.kill()
+        await trio.sleep(5)
+        assert not a.links.connected, "nobody decides for what everybody may have"
+        assert link(a, "a").connected
+        assert a.links.lost_for(SPEC.task_id) > 0
+        await a.get(PRIVATE)
+        assert a.links.lost_for(PRIVATE.task_id) == 0
+
+
+async def test_without_a_scheduler_of_its_own_nobody_is_told(autojump_clock: Clock) -> None:
+    async with new_net(OF, "a", "b") as net:
+        a, b = net.machines["a"], net.machines["b"]
+        a.links.use({"s": "http://b"})
+        await trio.sleep(1)
+        await a.get(PRIVATE)
+        assert a.links.lost_for(PRIVATE.task_id) == inf
+        assert b.scheduler.state.cluster.tasks.get(PRIVATE.task_id) is None
+
+
 # --- the host ------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import cast
@@ -205,3 +206,19 @@ async def test_a_slow_read_shows_signs_of_life(autojump_clock: Clock) -> None:
         progress = [r.received for r in reports if isinstance(r, SourceProgress)]
         assert progress == sorted(progress)
         assert 9 <= len(progress) <= 11
+
+
+async def test_a_reader_without_network_says_so(autojump_clock: Clock) -> None:
+    async with new_reader() as reader:
+
+        async def unreachable(job: OriginJob, sink: OriginSink) -> None:
+            try:
+                raise OSError(errno.ENETUNREACH, "Network is unreachable")
+            except OSError as error:
+                raise SourceError("the answer broke off") from error
+
+        reader.origin.script = unreachable
+        [failed] = await reader.read(SourceGranted(TASK, "g", SPEC))
+        assert failed == SourceFailed(
+            TASK, "g", Failure("the answer broke off", fault="reader"), offline=True
+        )

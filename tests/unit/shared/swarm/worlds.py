@@ -40,12 +40,16 @@ class FakeLink:
         self.reports: list[Report] = []
         self.scheduler = "s"
         self.lost = 0.0
+        self.trusted = True
 
     def report(self, report: Report) -> None:
         self.reports.append(report)
 
     def lost_for(self, task_id: str) -> float:
         return self.lost
+
+    def trusts_owner(self, task_id: str) -> bool:
+        return self.trusted
 
     def of(self, kind: type) -> list[Report]:
         return [report for report in self.reports if isinstance(report, kind)]

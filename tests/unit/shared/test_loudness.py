@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peer.lan.loudness import MOST, REST, Loudness
+from shared.loudness import MOST, REST, Loudness
 
 
 def test_much_at_once_and_then_little() -> None:
