@@ -41,6 +41,10 @@ class MapFull(StoreFull):
     """The environment's own address space is full: evicting other tasks does not help."""
 
 
+class WriteCut(StoreError):
+    """A write failed though the disk has room. It may have had none then, and others have made some since."""
+
+
 def open_environment(path: Path, map_size: int, **options: Any) -> lmdb.Environment:
     """Open or create the environment in the file ``path``.
 
@@ -95,6 +99,7 @@ def write_error(error: lmdb.Error, path: Path, size: int) -> StoreError:
         stat = os.statvfs(path)
         if stat.f_bavail * stat.f_frsize < size + SLACK:
             return full("disk")
+        return WriteCut(str(as_store_error(error)))
     return as_store_error(error)
 
 

@@ -13,7 +13,7 @@ import trio
 from shared.errors import PieceCorrupt, PieceMissing, StoreError, StoreFull
 from shared.protocol import TaskMeta
 from shared.store.content import InlineContent, OpenPiece, Pieces
-from shared.store.environment import MapFull
+from shared.store.environment import MapFull, WriteCut
 from shared.store.records import TaskRecord
 from shared.task.bitmap import MAX_PIECES, Bitmap
 from shared.task.digest import piece_digest
@@ -136,14 +136,20 @@ class TaskContent:
     async def _put_or_evict(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
-        try:
-            return await self._put(number, data, expected, also)
-        except MapFull:
-            raise
-        except StoreFull:
-            if not await self._owner.evict(len(data)):
+        evicted = again = False
+        while True:
+            try:
+                return await self._put(number, data, expected, also)
+            except MapFull:
                 raise
-        return await self._put(number, data, expected, also)
+            except StoreFull:
+                if evicted or not await self._owner.evict(len(data)):
+                    raise
+                evicted = True
+            except WriteCut:
+                if again:
+                    raise
+                again = True
 
     async def _put(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None

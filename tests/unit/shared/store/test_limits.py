@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ import trio.testing
 
 from shared.errors import StoreFull, TaskNotFound
 from shared.store import Store, StoreConfig
+from shared.store.environment import WriteCut
 from tests.unit.shared.store.samples import KIB, PIECE, ROOMY, Sample, content_files, fill_disk, small_disk
 
 MIB = 1024 * KIB
@@ -286,6 +288,30 @@ async def test_disk_full_evicts_then_names_itself(tmp_path: Path) -> None:
             await fill(store, one)
         async with Store.open(disk / "data", ROOMY) as store, store.use(one.id) as content:
             await one.check(content)
+
+
+async def test_what_a_full_disk_cut_is_written_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another piece may have made room since, so that it cannot be seen any more what was the matter."""
+    sample = Sample("1", 2 * PIECE)
+    async with Store.open(tmp_path, ROOMY) as store, store.create(sample.spec, sample.meta) as content:
+        put, cuts = content._pieces.put, 1
+
+        def cut(*arguments: Any) -> None:
+            nonlocal cuts
+            if cuts:
+                cuts -= 1
+                raise WriteCut("input/output error")
+            put(*arguments)
+
+        monkeypatch.setattr(content._pieces, "put", cut)
+        await sample.put(content, 0)
+        await sample.check(content, [0])
+        cuts = 2
+        with pytest.raises(WriteCut):
+            await sample.put(content, 1)
+        assert list(content.held) == [0]
 
 
 async def test_disk_filled_by_others(tmp_path: Path) -> None:
