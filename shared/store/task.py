@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 INLINE_HASH = 16 * 1024
 """Up to so many bytes are hashed on the spot: a thread would cost more."""
+EVICTIONS = 3
+"""Times that others make room for one piece: a file system may give back late what was deleted."""
 Also = Callable[[int, memoryview], None]
 
 
@@ -136,16 +138,16 @@ class TaskContent:
     async def _put_or_evict(
         self, number: int, data: memoryview | bytes, expected: bytes | None, also: Also | None
     ) -> tuple[bytes, bool]:
-        evicted = again = False
+        evictions, again = 0, False
         while True:
             try:
                 return await self._put(number, data, expected, also)
             except MapFull:
                 raise
             except StoreFull:
-                if evicted or not await self._owner.evict(len(data)):
+                if evictions == EVICTIONS or not await self._owner.evict(len(data)):
                     raise
-                evicted = True
+                evictions += 1
             except WriteCut:
                 if again:
                     raise
