@@ -50,7 +50,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 """Seconds from one time that everything is told to the next."""
 REFUSALS = frozenset({400, 409, 413, 422})
 """Answers that would be the same again; on all others the call is made once more."""
-BEATS = 3.0
+BEATS = 2.5
 SHORTEST_SILENCE, SILENCE = 1.0, 15.0
 """So many beats of the scheduler may be missed, in seconds at least and at most, before the stream is opened anew."""
 BEAT = frame(encode(Beat()))
