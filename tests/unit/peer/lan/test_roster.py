@@ -124,9 +124,9 @@ def test_a_link_is_presence_and_saves_the_questions(net: Network) -> None:
     net.run(0.1)
     net.roster.links({"a"}, {"a"}, net.now)
     net.at[A] = DEAD
-    net.run(210)
+    net.run(LINKED + 150)
     assert net.present() == {"a"}
-    assert len(net.times(A)) <= 10
+    assert 2 <= len(net.times(A)) <= 10, "it was asked in vain"
 
 
 def test_a_lost_link_is_looked_into_at_once(net: Network) -> None:
